@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+
+def hook():
+    """Do nothing yet."""
