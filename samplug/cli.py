@@ -1,0 +1,323 @@
+"""`samplug …` and `yolo sam …`: words to arguments.
+
+Nothing heavy is imported before the words are known to be right, so help and refusals come at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from samplug import __version__
+from samplug.arguments import ELSEWHERE, HOST, OWN, fate, split
+
+MODES = ("predict",)
+HOST_MODES = ("train", "val", "predict", "export", "track", "benchmark")
+HOST_TASKS = ("detect", "segment", "semantic", "depth", "classify", "pose", "obb")
+HOST_COMMANDS = ("settings", "cfg", "copy-cfg", "login", "logout", "solutions")
+# spelled so by older releases; the newest take them too, some with a warning
+HOST_ALIASES = {"hide_labels": False, "hide_conf": False, "line_thickness": None, "half": False, "int8": False}
+HELP = ("help", "h")
+
+EXAMPLE = 'predict source=bus.jpg points="[[500, 375]]"'
+YOLO_SECTION = """
+    samplug: Segment Anything by prompts (`yolo sam help` tells all arguments)
+
+        yolo sam predict model=sam2.1_t.pt source=bus.jpg points="[[500, 375]]" labels="[1]"
+        yolo sam predict source=clip.mp4 bboxes="[[40, 60, 320, 400]]"
+"""
+
+
+class Refusal(Exception):
+    """What was typed cannot be done; the message says why, in a line."""
+
+
+def main() -> None:
+    """Run the console script `samplug`."""
+    try:
+        samplug(merge(sys.argv[1:]))
+    except Refusal as refusal:
+        sys.exit(f"samplug: {refusal}")
+
+
+def yolo(stock: Callable[[str], Any], debug: str = "") -> None:
+    """Run the `yolo` command: the task `sam` here, every other by `stock`, the entry point of Ultralytics.
+
+    Args:
+        stock: `ultralytics.cfg.entrypoint` as it came.
+        debug: a whole command in place of `sys.argv`, as `stock` takes it.
+    """
+    words = merge((debug.split(" ") if debug else sys.argv)[1:])
+    if not claims(words):
+        stock(debug)
+        if asks_help(words):
+            print(YOLO_SECTION)
+        return
+    try:
+        sam(words, "yolo sam")
+    except Refusal as refusal:
+        sys.exit(f"yolo sam: {refusal}")
+
+
+def register() -> None:
+    """Let `ultralytics.cfg.entrypoint` know `sam` in this program too, as it does in the `yolo` command."""
+    import ultralytics.cfg
+
+    from samplug.yolo_hook import attach
+
+    attach(ultralytics.cfg)
+
+
+def claims(words: list[str]) -> bool:
+    """Whether merged words are for the task `sam`: its name first or after a mode, or `task=sam`."""
+    plain = [word for word in words if "=" not in word]
+    return (
+        "task=sam" in words or plain[:1] == ["sam"] or (plain[:1] != [] and plain[0] in HOST_MODES and "sam" in plain)
+    )
+
+
+def samplug(words: list[str]) -> None:
+    """Do what the words after `samplug` say."""
+    first = words[0].lstrip("-") if words else ""
+    if first in ("version", "v"):
+        print(__version__)
+    elif first == "checks":
+        from samplug.checks import run_checks
+
+        sys.exit(run_checks())
+    elif first == "pick":
+        from samplug.predict.pick import pick
+
+        refuse_as_a_line(pick, read(words[1:])[1])
+    elif is_for_the_host(words):
+        host()
+    else:
+        sam(words, "samplug")
+
+
+def is_for_the_host(words: list[str]) -> bool:
+    """Whether words name a task or a command of Ultralytics."""
+    tasks = {word.removeprefix("task=") for word in words if "=" not in word or word.startswith("task=")}
+    return words[:1] != [] and (words[0] in HOST_COMMANDS or not tasks.isdisjoint(HOST_TASKS))
+
+
+def host() -> None:
+    """Hand the command to Ultralytics, under the only program name for which it saves and streams."""
+    sys.argv[0] = "yolo"
+    from ultralytics.cfg import entrypoint
+
+    entrypoint()
+
+
+def sam(words: list[str], program: str) -> None:
+    """Run the task `sam`, which `words` may name or not."""
+    words = [word for word in words if word not in ("sam", "task=sam")]
+    if asks_help(words):
+        print(help_text(program))
+        return
+    mode, settings = read(words)
+    if mode not in MODES:
+        raise Refusal(f"there is no mode {mode!r} for sam; it has {', '.join(MODES)}.")
+    refuse_as_a_line(predict, settings)
+
+
+def asks_help(words: list[str]) -> bool:
+    """Whether there is no word, or the first or second asks for help, with or without dashes."""
+    return not words or any(word.lstrip("-").lower() in HELP for word in words[:2])
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+def merge(words: list[str]) -> list[str]:
+    """Join what the shell tore apart: spaces round `=` and inside brackets, as `yolo` joins them.
+
+    Never fails: words after a bracket that stays open become one, which `value` refuses.
+    """
+    line = re.sub(r"\0=\0|\0=|=\0(?=[^\0=]*(\0|$))", "=", "\0".join(words))
+    merged: list[str] = []
+    depth = 0
+    for word in line.split("\0") if words else []:
+        if depth:
+            merged[-1] += word
+        else:
+            merged.append(word)
+        depth += word.count("[") - word.count("]")
+    return merged
+
+
+def read(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """Turn merged words into a mode and checked arguments; the words win over those of a file in `cfg=`."""
+    known = accepted()
+    given: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.strip().rstrip(",").partition("=")
+        name = name.lstrip("-").strip()
+        if equals:
+            given[name] = value(name, text.strip())
+        elif name in HOST_MODES:
+            given["mode"] = name
+        elif isinstance(known.get(name), bool):
+            given[name] = True
+        elif name in known:
+            raise Refusal(f"{name!r} needs a value: write {name}=… in one word.")
+        else:
+            refuse_unknown(name, known)
+    settings = {**cfg_file(given.pop("cfg", None)), **given}
+    for name in settings:
+        if name not in known:
+            refuse_unknown(name, known)
+    if isinstance(settings.get("boxes"), (list, tuple)):
+        raise Refusal("'boxes' switches the drawing of boxes; did you mean bboxes?")
+    if "task" in given:
+        raise Refusal(f"there is no task {given['task']!r}.")
+    settings.pop("task", None)  # a file made by `yolo copy-cfg` has one
+    return settings.pop("mode", "predict"), settings
+
+
+def value(name: str, text: str) -> Any:
+    """Read the text after `name=`: a Python literal, none, true or false in any case, a file of prompts, else text."""
+    if not text:
+        raise Refusal(f"'{name}=' has no value.")
+    if text.count("[") != text.count("]"):
+        raise Refusal(f"{name}={text} has a bracket without its partner.")
+    if name in OWN and (text.startswith("@") or (name == "prompts" and text.endswith(".json"))):
+        return json_file(text.removeprefix("@"))
+    if name in ("name", "project") and text.lower() != "none":  # a run called 007 is not a number
+        return text
+    try:
+        return ast.literal_eval(text.title() if text.lower() in ("none", "true", "false") else text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def json_file(path: str) -> Any:
+    """Read a JSON file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise Refusal(f"{path} is not JSON: {error}.") from error
+
+
+def cfg_file(path: str | None) -> dict[str, Any]:
+    """Read the arguments of a YAML file, less the ones without a value and those of other modes."""
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise Refusal(f"cfg={path} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise Refusal(f"cfg={path} is not YAML: {in_a_line(error)}") from error
+    if not isinstance(settings, dict):
+        raise Refusal(f"cfg={path} is not a list of 'name: value' lines.")
+    foreign = {name for name in host_settings() if fate(name) == ELSEWHERE}
+    return {name: item for name, item in settings.items() if item is not None and name not in foreign}
+
+
+def accepted() -> dict[str, Any]:
+    """Return every argument with its default: the host's, those of its other releases, our own."""
+    own = {name: argument.default for name, argument in OWN.items()}
+    return {**dict.fromkeys(HOST), "boxes": True, "save_dir": None, **HOST_ALIASES, **host_settings(), **own}
+
+
+def host_settings() -> dict[str, Any]:
+    """Read the names and defaults of Ultralytics' arguments from its own table, without importing it (seconds)."""
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or spec.origin is None:
+        raise Refusal("Ultralytics is not installed: pip install ultralytics")
+    table = Path(spec.origin).with_name("cfg") / "default.yaml"
+    lines = re.findall(r"^(\w+):[ \t]*([^#\n]*)", table.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: value(name, text.strip()) if text.strip() else None for name, text in lines}
+
+
+def refuse_unknown(name: str, known: dict[str, Any]) -> NoReturn:
+    """Refuse a word that is no argument, with the nearest ones."""
+    near = difflib.get_close_matches(name, [*known, *MODES], n=3, cutoff=0.65)
+    hint = f"Similar arguments: {', '.join(near)}." if near else "`samplug help` lists the arguments."
+    raise Refusal(f"{name!r} is not an argument. {hint}")
+
+
+# Work -----------------------------------------------------------------------------------------------------------------
+
+
+def predict(settings: dict[str, Any]) -> None:
+    """Segment a source, saving and printing as `yolo predict` does, and keeping no result in memory."""
+    from samplug.model import SAM
+
+    own, stock = split(settings)
+    check_values(stock)
+    model = SAM(stock.pop("model", None) or "samplug-nano.pt")
+    results = model.predict(stream=True, **{"save": True, **stock}, **own)
+    for _ in results or ():  # under `yolo` the host has drained them already and returned None
+        pass
+
+
+def check_values(stock: dict[str, Any]) -> None:
+    """Refuse values that Ultralytics would; its older spellings become the ones it has now, in place."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.utils.torch_utils import select_device
+
+    try:
+        get_cfg(overrides=stock)
+        select_device(stock.get("device") or "", verbose=False)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise Refusal(in_a_line(error)) from error
+
+
+def refuse_as_a_line(work: Callable[[dict[str, Any]], None], settings: dict[str, Any]) -> None:
+    """Do the work; turn mistakes of the caller into a line, and let ours keep their traceback."""
+    from samplug.checkpoints import CheckpointError
+    from samplug.prompts import PromptError
+
+    try:
+        work(settings)
+    except (PromptError, CheckpointError, FileNotFoundError, PermissionError, ConnectionError) as error:
+        raise Refusal(in_a_line(error)) from error
+
+
+def in_a_line(error: Exception) -> str:
+    """Return the message of an error, whatever its line breaks."""
+    return " ".join(str(error).split())
+
+
+# Help -----------------------------------------------------------------------------------------------------------------
+
+
+def help_text(program: str) -> str:
+    """Return the help of `samplug` or of `yolo sam`: how to call it, and every argument of our own."""
+    lines = [
+        f"samplug {__version__}: Segment Anything for Ultralytics",
+        "",
+        f"    {program} {EXAMPLE}",
+        f'    {program} predict model=sam2.1_t.pt source=clip.mp4 bboxes="[[40, 60, 320, 400]]" imgsz=512',
+        f"    {program} predict source=pictures/ prompts=prompts.json save_txt",
+        "    samplug pick source=bus.jpg     click in a window; prints the command that repeats it",
+        "    samplug checks                  what is installed, and what to do about what is not",
+        "",
+        f"    Modes: {', '.join(MODES)}. `yolo sam …` and `samplug …` are the same command.",
+        "    Without model= the small bundled one runs; sam_b.pt, mobile_sam.pt, sam2.1_t.pt … are downloaded.",
+        "    Every argument of `yolo predict` is taken too; name=@file.json reads a value from a file.",
+    ]
+    for group in dict.fromkeys(argument.group for argument in OWN.values()):
+        lines += ["", f"    {group}"]
+        lines += [help_line(name) for name, argument in OWN.items() if argument.group == group]
+    return "\n".join(lines)
+
+
+def help_line(name: str) -> str:
+    """Return the line of one argument of ours."""
+    default = OWN[name].default
+    shown = "" if default is None else f" ({default:.3g})" if isinstance(default, float) else f" ({default})"
+    return f"      {name:<24}{OWN[name].help}{shown}"
