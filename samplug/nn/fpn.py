@@ -1,0 +1,122 @@
+"""The neck behind Hiera: every stage's map brought to one width, coarse maps added to finer ones.
+
+F pictures, C channels, (H, W) a map. Levels count from 0, the finest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplug.nn.layers import sine_positions
+
+
+class FpnNeck(nn.Module):
+    """A feature pyramid without output convolutions."""
+
+    def __init__(
+        self,
+        d_model: int,
+        backbone_channel_list: Sequence[int],
+        kernel_size: int = 1,
+        stride: int = 1,
+        padding: int = 0,
+        fpn_interp_model: str = "bilinear",
+        fuse_type: str = "sum",
+        fpn_top_down_levels: Sequence[int] | None = None,
+    ) -> None:
+        """Make the neck.
+
+        Args:
+            d_model: channels of every map that comes out.
+            backbone_channel_list: channels of the maps that come in, coarse to fine.
+            kernel_size: side of the lateral convolutions.
+            stride: their stride.
+            padding: their padding.
+            fpn_interp_model: how a coarse map is doubled in size, a mode of `torch.nn.functional.interpolate`.
+            fuse_type: "sum" or "avg" of a map and the coarser one.
+            fpn_top_down_levels: levels that receive the coarser map; None for all.
+
+        Raises:
+            ValueError: an unknown `fuse_type`.
+        """
+        super().__init__()
+        if fuse_type not in ("sum", "avg"):
+            raise ValueError(f'fuse_type is {fuse_type!r}: choose "sum" or "avg".')
+        self.d_model = d_model
+        self.backbone_channel_list = list(backbone_channel_list)
+        self.fpn_interp_model = fpn_interp_model
+        self.fuse_type = fuse_type
+        levels = range(len(self.backbone_channel_list))
+        self.fpn_top_down_levels = list(levels if fpn_top_down_levels is None else fpn_top_down_levels)
+        self.convs = nn.ModuleList()
+        for channels in self.backbone_channel_list:
+            lateral = nn.Conv2d(channels, d_model, kernel_size, stride, padding)
+            self.convs.append(nn.Sequential())
+            self.convs[-1].add_module("conv", lateral)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps (F, C, H, W), fine to coarse -> maps (F, d_model, H, W) and their sine positions, in the same order."""
+        fused = self.fuse(maps)
+        return fused, [positions_of(level) for level in fused]
+
+    def fuse(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps alone: positions cost time, and the finer ones have no use."""
+        laterals = [conv(level) for conv, level in zip(self.convs, reversed(maps), strict=True)]
+        fused = laterals[:1]
+        for level, lateral in zip(reversed(range(len(maps) - 1)), laterals[1:], strict=True):
+            fused.append(self.join(lateral, fused[-1]) if level in self.fpn_top_down_levels else lateral)
+        return fused[::-1]
+
+    def join(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Add a coarse map to one twice its size."""
+        # As trained: the coarse map is doubled in float32, whatever the network's dtype.
+        doubled = F.interpolate(coarse.float(), scale_factor=2.0, mode=self.fpn_interp_model).to(fine.dtype)
+        return (fine + doubled) / 2 if self.fuse_type == "avg" else fine + doubled
+
+
+def positions_of(level: Tensor) -> Tensor:
+    """Sine positions of a map, as wide as the map and of its dtype."""
+    count, channels, height, width = level.shape
+    return sine_positions((height, width), channels, level.device).to(level.dtype).expand(count, -1, -1, -1)
+
+
+class ImageEncoder(nn.Module):
+    """Trunk and neck."""
+
+    def __init__(self, trunk: nn.Module, neck: FpnNeck, scalp: int = 0) -> None:
+        """Join them.
+
+        Args:
+            trunk: pictures -> maps, fine to coarse; its `channel_list` is the neck's.
+            neck: maps -> maps of one width.
+            scalp: how many of the coarsest maps are left out of the result.
+
+        Raises:
+            ValueError: trunk and neck disagree about the channels.
+        """
+        super().__init__()
+        if list(trunk.channel_list) != neck.backbone_channel_list:
+            raise ValueError(
+                f"The trunk gives {list(trunk.channel_list)} channels, the neck expects {neck.backbone_channel_list}: "
+                "build the neck with the trunk's channel_list."
+            )
+        self.trunk = trunk
+        self.neck = neck
+        self.scalp = scalp
+
+    def forward(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        """Pictures (F, 3, H, W) -> maps (`backbone_fpn`, fine to coarse), positions (`vision_pos_enc`), the last map."""
+        maps = self.maps(images)
+        return {
+            "vision_features": maps[-1],
+            "vision_pos_enc": [positions_of(level) for level in maps],
+            "backbone_fpn": maps,
+        }
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps of `forward` alone, (F, d_model, H, W), fine to coarse."""
+        fused = self.neck.fuse(self.trunk(images))
+        return fused[: len(fused) - self.scalp]

@@ -1,0 +1,197 @@
+"""Hiera, the picture encoder of SAM 2: a pyramid of attention blocks, most of them inside windows.
+
+B pictures, (H, W) a stage's map, C its channels: maps are (B, H, W, C) inside and (B, C, H, W) at the door.
+Ryali et al., 2023 (arXiv 2306.00989); windowed positions: Bolya et al., 2023 (arXiv 2311.05613).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplug.nn.attention import attend, join_heads, split_heads
+from samplug.nn.layers import MLP, DropPath, from_windows, to_windows
+
+NORM_EPS = 1e-6
+
+
+def pool(x: Tensor, stride: tuple[int, int] | None) -> Tensor:
+    """Keep the largest value of every cell of a map (B, H, W, C); no stride, no change."""
+    if stride is None:
+        return x
+    return F.max_pool2d(x.permute(0, 3, 1, 2), stride).permute(0, 2, 3, 1)
+
+
+def growth(first: int, factor: float, count: int) -> list[int]:
+    """`count` whole numbers, each the one before times the factor, rounded down."""
+    return list(accumulate(range(count - 1), lambda size, _: int(size * factor), initial=first))
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping 7×7 patches, one every four pixels."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embed_dim, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, 4H, 4W) -> (B, H, W, C)."""
+        return self.proj(images).permute(0, 2, 3, 1)
+
+
+class MultiScaleAttention(nn.Module):
+    """Self-attention over a map, whose queries may be pooled: the map comes out smaller."""
+
+    def __init__(self, dim: int, dim_out: int, num_heads: int, q_stride: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_stride = q_stride
+        self.qkv = nn.Linear(dim, dim_out * 3)
+        self.proj = nn.Linear(dim_out, dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q = pool(q, self.q_stride)
+        heads = (split_heads(part.flatten(1, 2), self.num_heads) for part in (q, k, v))
+        return self.proj(join_heads(attend(*heads)).unflatten(1, q.shape[1:3]))
+
+
+class MultiScaleBlock(nn.Module):
+    """Attention and perceptron, each behind a norm and beside a shortcut; a stage's first block widens and pools."""
+
+    def __init__(
+        self,
+        dim: int,
+        dim_out: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        q_stride: tuple[int, int] | None = None,
+        window_size: int = 0,
+    ) -> None:
+        """Make one block.
+
+        Args:
+            dim: channels coming in.
+            dim_out: channels going out.
+            num_heads: heads of the attention.
+            mlp_ratio: the perceptron's width over `dim_out`.
+            drop_path: probability of leaving out a branch while training.
+            q_stride: by how much the queries, and so the map, are pooled.
+            window_size: side of the attention's windows on the map that comes in; 0 attends over the whole map.
+        """
+        super().__init__()
+        self.window_size = window_size
+        self.q_stride = q_stride
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = MultiScaleAttention(dim, dim_out, num_heads, q_stride)
+        self.norm2 = nn.LayerNorm(dim_out, eps=NORM_EPS)
+        self.mlp = MLP(dim_out, int(dim_out * mlp_ratio), dim_out, num_layers=2, activation=nn.GELU)
+        self.drop_path = DropPath(drop_path)
+        self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride."""
+        normed = self.norm1(x)
+        # As trained: where the width changes, the shortcut carries the normed map.
+        shortcut = pool(x if self.proj is None else self.proj(normed), self.q_stride)
+        x = shortcut + self.drop_path(self.attend(normed, shortcut.shape[1:3]))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Attention over the windows of a map or over all of it; the result's (H, W) is `size`."""
+        if not self.window_size:
+            return self.attn(x)
+        return from_windows(self.attn(to_windows(x, self.window_size)), size)
+
+
+class Hiera(nn.Module):
+    """Four stages; each but the first halves the map and doubles channels and heads."""
+
+    def __init__(
+        self,
+        embed_dim: int = 96,
+        num_heads: int = 1,
+        drop_path_rate: float = 0.0,
+        q_pool: int = 3,
+        q_stride: tuple[int, int] = (2, 2),
+        stages: Sequence[int] = (2, 3, 16, 3),
+        dim_mul: float = 2.0,
+        head_mul: float = 2.0,
+        window_pos_embed_bkg_spatial_size: Sequence[int] = (14, 14),
+        window_spec: Sequence[int] = (8, 4, 14, 7),
+        global_att_blocks: Sequence[int] = (12, 16, 20),
+        return_interm_layers: bool = True,
+    ) -> None:
+        """Make the encoder.
+
+        Args:
+            embed_dim: channels of the first stage.
+            num_heads: heads of the first stage.
+            drop_path_rate: probability of leaving out a branch while training; it grows linearly to this at the last block.
+            q_pool: how many stages begin by pooling.
+            q_stride: by how much.
+            stages: blocks of each stage.
+            dim_mul: growth of the channels from stage to stage.
+            head_mul: growth of the heads.
+            window_pos_embed_bkg_spatial_size: size of the position embedding that is stretched over the map.
+            window_spec: window side of each stage.
+            global_att_blocks: blocks without windows, counted over all stages.
+            return_interm_layers: return every stage's map, not the last one's only.
+
+        Raises:
+            ValueError: `stages` and `window_spec` differ in length, or `q_pool` is not in 0 … stages - 1.
+        """
+        super().__init__()
+        if len(stages) != len(window_spec):
+            raise ValueError(f"{len(stages)} stages but {len(window_spec)} window sizes: give one size per stage.")
+        if not 0 <= q_pool < len(stages):
+            raise ValueError(
+                f"q_pool is {q_pool}: of {len(stages)} stages, 0 to {len(stages) - 1} can begin by pooling."
+            )
+        self.patch_embed = PatchEmbed(embed_dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *window_pos_embed_bkg_spatial_size))
+        self.pos_embed_window = nn.Parameter(torch.zeros(1, embed_dim, window_spec[0], window_spec[0]))
+        widths, heads = growth(embed_dim, dim_mul, len(stages)), growth(num_heads, head_mul, len(stages))
+        stage_of = [stage for stage, depth in enumerate(stages) for _ in range(depth)]
+        self.blocks = nn.ModuleList()
+        for i, stage in enumerate(stage_of):
+            # A stage's first block still sees the map, and uses the window, of the stage before.
+            before = stage_of[max(i - 1, 0)]
+            block = MultiScaleBlock(
+                widths[before],
+                widths[stage],
+                heads[stage],
+                drop_path=drop_path_rate * i / max(len(stage_of) - 1, 1),
+                q_stride=(q_stride[0], q_stride[1]) if before < stage <= q_pool else None,
+                window_size=0 if i in global_att_blocks else window_spec[before],
+            )
+            self.blocks.append(block)
+        self.stage_ends = [end - 1 for end in accumulate(stages)]
+        if not return_interm_layers:
+            self.stage_ends = self.stage_ends[-1:]
+        self.channel_list = [widths[stage_of[end]] for end in reversed(self.stage_ends)]
+
+    def positions(self, size: Sequence[int]) -> Tensor:
+        """The position embedding of a map (H, W): a stretched background plus a window repeated, (1, H, W, C)."""
+        height, width = size
+        window = self.pos_embed_window.shape[-1]
+        background = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
+        tiled = self.pos_embed_window.tile(1, 1, -(-height // window), -(-width // window))
+        return (background + tiled[..., :height, :width]).permute(0, 2, 3, 1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Pictures (B, 3, 4H, 4W) -> the stages' maps (B, C, H, W), fine to coarse, or the last one alone."""
+        x = self.patch_embed(images)
+        x = x + self.positions(x.shape[1:3])
+        maps = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.stage_ends:
+                maps.append(x.permute(0, 3, 1, 2))
+        return maps
