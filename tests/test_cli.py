@@ -1,0 +1,224 @@
+"""The command line: words to arguments, refusals at once, and a picture segmented from the shell."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from samplug import cli
+from samplug.arguments import OWN
+from samplug.cli import Refusal, claims, merge, read
+
+
+def refused(*words):
+    with pytest.raises(Refusal) as caught:
+        read(merge(list(words)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["sam", "predict", "source=a.jpg"],
+        ["source", "=", "a.jpg", "conf=", "0.5", "iou", "=0.7"],
+        ["points=[[500,", "375],", "[1,2]]", "labels=[1,", "0]"],
+        ["points", "=", "[[500,", "375]]", "save_txt"],
+        ["conf=", "iou=0.7"],
+        ["source=a=b.jpg", "name=x"],
+        ["source=a[1].jpg"],
+    ],
+)
+def test_words_are_joined_as_the_host_joins_them(words):
+    from ultralytics.cfg import merge_equals_args
+
+    assert merge(words) == merge_equals_args(list(words))
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "0.5", "none", "TRUE", "false", "bus.jpg", "[[1, 2]]", "0,1", "rtsp://a/b", "{'a': 1}", "'x'"]
+)
+def test_values_are_read_as_the_host_reads_them(text):
+    from ultralytics.cfg import smart_value
+
+    assert cli.value("source", text) == smart_value(text)
+
+
+def test_a_run_called_by_a_number_keeps_its_name():
+    assert read(["name=007", "project=12"])[1] == {"name": "007", "project": "12"}
+
+
+def test_the_table_of_the_host_is_read_without_importing_it():
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    assert cli.host_settings() == DEFAULT_CFG_DICT
+
+
+@pytest.mark.parametrize(
+    ("line", "ours"),
+    [
+        ("sam", True),
+        ("sam predict source=x", True),
+        ("predict sam", True),
+        ("source=x sam", True),
+        ("predict task=sam", True),
+        ("predict task = sam", True),
+        ("predict", False),
+        ("", False),
+        ("detect predict source=sam", False),
+        ("detect predict source = sam", False),
+        ("login sam", False),
+        ("settings sam=1", False),
+        ("solutions count source=sam", False),
+        ("predict model=sam2.1_b.pt", False),
+    ],
+)
+def test_only_the_task_sam_is_claimed(line, ours):
+    assert claims(merge(line.split())) is ours
+
+
+def test_arguments_of_both_tables_are_read_with_their_types():
+    mode, settings = read(
+        merge(["predict", "source=a.jpg", "points=[[500,", "375]]", "labels=[1]", "conf=0.5", "save_txt", "device=0,1"])
+    )
+    assert mode == "predict"
+    assert settings == {
+        "source": "a.jpg",
+        "points": [[500, 375]],
+        "labels": [1],
+        "conf": 0.5,
+        "save_txt": True,
+        "device": (0, 1),
+    }
+
+
+def test_dashes_commas_and_spelled_out_words_are_forgiven():
+    assert read(["--mode=predict,", "--save_txt", "half"]) == ("predict", {"save_txt": True, "half": True})
+
+
+@pytest.mark.parametrize("word", ["hide_labels", "half", "save_dir=x", "boxes=False", "line_thickness=2"])
+def test_older_spellings_of_the_host_are_passed_on(word):
+    assert list(read([word])[1]) == [word.split("=")[0]]
+
+
+def test_a_near_miss_is_named():
+    assert refused("pointz=1") == "'pointz' is not an argument. Similar arguments: points."
+    assert "bboxes" in refused("bbox=[[1,2,3,4]]")
+    assert "predict" in refused("predct")
+    assert "samplug help" in refused("qqqq")
+
+
+def test_boxes_is_not_mistaken_for_bboxes():
+    assert "did you mean bboxes" in refused("boxes=[[1,2,3,4]]")
+
+
+def test_unfinished_words_are_refused():
+    assert refused("source=") == "'source=' has no value."
+    assert "needs a value" in refused("conf")
+    assert "needs a value" in refused("points")
+    assert "bracket" in refused("points=[[1,2]", "conf=1")
+    assert "no task 'cook'" in refused("task=cook")
+
+
+@pytest.mark.parametrize("mode", [mode for mode in cli.HOST_MODES if mode not in cli.MODES])
+def test_a_mode_that_does_not_exist_says_which_do(mode):
+    with pytest.raises(Refusal, match=f"no mode '{mode}' for sam; it has predict"):
+        cli.sam(["sam", mode, "data=x.yaml"], "yolo sam")
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_read_from_files(tmp_path):
+    prompts = {"bboxes": [[1, 2, 3, 4]], "labels": None}
+    (tmp_path / "p.json").write_text(json.dumps(prompts))
+    assert read([f"prompts={tmp_path}/p.json"])[1]["prompts"] == prompts
+    assert read([f"prompts=@{tmp_path}/p.json"])[1]["prompts"] == prompts
+    (tmp_path / "points.json").write_text("[[500, 375]]")
+    assert read([f"points=@{tmp_path}/points.json"])[1]["points"] == [[500, 375]]
+    assert read(["masks=mask.png"])[1]["masks"] == "mask.png"
+
+
+def test_a_file_of_prompts_that_is_absent_or_broken_is_one_line(tmp_path):
+    assert "cannot be read: No such file" in refused(f"points=@{tmp_path}/none.json")
+    (tmp_path / "broken.json").write_text("[[1, 2")
+    assert "is not JSON" in refused(f"prompts={tmp_path}/broken.json")
+
+
+def test_a_cfg_file_gives_what_the_words_do_not(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("task: detect\nmode: predict\nconf: 0.1\niou:\npoints: [[1, 2]]\nlr0: 0.01\n")
+    assert read([f"cfg={path}", "conf=0.5"]) == ("predict", {"conf": 0.5, "points": [[1, 2]]})
+    assert read(["conf=0.5", f"cfg={path}"]) == ("predict", {"conf": 0.5, "points": [[1, 2]]})
+
+
+def test_a_copy_of_the_hosts_own_cfg_is_taken(tmp_path):
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    path = tmp_path / "copy.yaml"
+    path.write_text(yaml.safe_dump(DEFAULT_CFG_DICT))
+    mode, settings = read(["predict", f"cfg={path}"])
+    assert mode == "predict" and settings["imgsz"] == 640 and "lr0" not in settings and "model" not in settings
+
+
+def test_a_wrong_cfg_file_is_one_line(tmp_path):
+    assert "cannot be read" in refused(f"cfg={tmp_path}/none.yaml")
+    (tmp_path / "a.yaml").write_text("a: [")
+    assert "not YAML" in refused(f"cfg={tmp_path}/a.yaml")
+    (tmp_path / "b.yaml").write_text("- 1")
+    assert "name: value" in refused(f"cfg={tmp_path}/b.yaml")
+    (tmp_path / "c.yaml").write_text("pointz: 1")
+    assert "Similar arguments: points" in refused(f"cfg={tmp_path}/c.yaml")
+
+
+# Answers without work -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["", "help", "--help", "-h", "sam", "predict help", "sam help"])
+def test_help_names_every_argument_of_ours(words, capsys):
+    cli.samplug(words.split())
+    text = capsys.readouterr().out
+    assert "samplug predict" in text
+    assert all(f" {name} " in text for name in OWN)
+    assert max(map(len, text.splitlines())) <= 140
+
+
+@pytest.mark.parametrize(
+    "words", ["help", "version", "predict pointz=1", "train", "predict source=x boxes=[[1,2,3,4]]"]
+)
+def test_help_and_refusals_import_nothing_heavy(words):
+    script = (
+        "import sys; sys.argv[1:] = sys.argv[1].split(); from samplug.cli import main\n"
+        "try: main()\n"
+        "finally: print('HEAVY', *sorted({'torch', 'ultralytics', 'numpy', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, words], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY"
+    assert (done.returncode, bool(done.stderr)) in ((0, False), (1, True))
+    assert done.stderr.count("\n") <= 1
+
+
+@pytest.mark.parametrize("line", ["detect predict model=x", "predict task=pose", "settings", "copy-cfg", "segment"])
+def test_other_tasks_and_commands_are_the_hosts(line):
+    assert cli.is_for_the_host(line.split())
+
+
+@pytest.mark.parametrize("line", ["", "predict source=detect", "sam predict", "source=x"])
+def test_our_words_stay_ours(line):
+    assert not cli.is_for_the_host(line.split())
+
+
+@pytest.mark.slow
+def test_another_task_is_handed_to_the_host():
+    done = subprocess.run(
+        [sys.executable, "-c", "from samplug.cli import main; main()", "detect", "predict", "sourcee=x"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and "'sourcee' is not a valid YOLO argument" in done.stderr
