@@ -108,7 +108,12 @@ class ImageEncoder(nn.Module):
         self.scalp = scalp
 
     def forward(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
-        """Pictures (F, 3, H, W) -> maps (`backbone_fpn`, fine to coarse), positions (`vision_pos_enc`), the last map."""
+        """Encode pictures (F, 3, H, W).
+
+        Returns:
+            `backbone_fpn`, maps (F, d_model, H, W) from fine to coarse; `vision_features`, the last of them;
+            `vision_pos_enc`, their sine positions.
+        """
         maps = self.maps(images)
         return {
             "vision_features": maps[-1],

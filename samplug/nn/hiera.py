@@ -133,7 +133,7 @@ class Hiera(nn.Module):
         Args:
             embed_dim: channels of the first stage.
             num_heads: heads of the first stage.
-            drop_path_rate: probability of leaving out a branch while training; it grows linearly to this at the last block.
+            drop_path_rate: probability of leaving out a branch while training, growing linearly to the last block's.
             q_pool: how many stages begin by pooling.
             q_stride: by how much.
             stages: blocks of each stage.

@@ -1,7 +1,7 @@
 """Which frames a tracker looks back at: integers in, integers out, no network.
 
-Frames are numbered from 0. A *prompted* frame got a click, a box or a mask from the user; a *tracked* one did not. A *slot* is a
-row of the network's time embedding: row 0 for the newest tracked frame, the last row for prompted frames.
+Frames are numbered from 0. A *prompted* frame got a click, a box or a mask from the user; a *tracked* one did not. A
+*slot* is a row of the network's time embedding: row 0 for the newest tracked frame, the last row for prompted frames.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Recall:
 
     Attributes:
         memories: (frame, slot) of every spatial memory, prompted frames first, then oldest to newest.
-        pointers: (frame, distance) of every object pointer; the distance counts frames towards the past of the direction of
+        pointers: (frame, distance) of every object pointer; the distance counts frames back along the direction of
             travel, so it is negative for a frame that still lies ahead.
         span: the distance whose time code is 1.
     """
@@ -76,7 +76,7 @@ def recall(
 
 
 def nearest_prompted(frame: int, prompted: Collection[int], most: int = -1) -> list[int]:
-    """Return at most `most` prompted frames: the last before `frame`, the first at or after it, then whichever is nearest."""
+    """Choose up to `most` prompted frames: the last before `frame`, the first at or after it, then the nearest."""
     if most in (0, 1) or most < -1:
         raise ValueError(f"{most} prompted frames cannot hold one on either side: give 2 or more, or -1 for all.")
     if most == -1 or len(prompted) <= most:
