@@ -1,0 +1,85 @@
+"""What `predict` takes: our own arguments, and what becomes of each of Ultralytics'. Standard library only.
+
+One table serves Python, the predictors, the command line and its help, so that a name means the same in all of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of ours: the heading it stands under in the help, its default and one line of help."""
+
+    group: str
+    default: Any
+    help: str
+
+
+OWN: dict[str, Argument] = {
+    "points": Argument("prompts", None, "clicks in pixels: [[x, y], …] one an object, [[[x, y], [x, y]], …] several an object"),
+    "labels": Argument("prompts", None, "1 on the object, 0 off it, shaped like points; left out means 1"),
+    "bboxes": Argument("prompts", None, "boxes in pixels, [[x1, y1, x2, y2], …], one an object"),
+    "masks": Argument("prompts", None, "a mask an object: arrays, a picture file, or logits of an earlier answer"),
+    "prompts": Argument("prompts", None, "the four above in one dict, a JSON file, a YOLO result, or one of these a picture"),
+    "cls": Argument("prompts", None, "class of each object; left out: its place in the list"),
+    "names": Argument("prompts", None, "names of the classes, a dict or a list"),
+    "obj_ids": Argument("prompts", None, "id of each object, shown as the track id"),
+    "embedding": Argument("prompts", None, "features saved by SAM.embed(...), in place of running the encoder"),
+    "multimask": Argument("answers", False, "False: one mask a prompt; 'best': the likeliest of three; 'all': all three"),
+    "multimask_output": Argument("answers", False, "True is multimask='all', as Ultralytics and Meta spell it"),
+    "logits": Argument("answers", False, "True keeps the low-resolution logits in result.logits, to give back as masks="),
+    "resize": Argument("answers", "letterbox", "'letterbox' as Ultralytics, 'stretch' as Meta's SAM 2 predictor"),
+    "points_stride": Argument("everything", 32, "clicks along a side of the grid, when nothing is prompted"),
+    "points_batch_size": Argument("everything", 64, "clicks answered in one call"),
+    "point_grids": Argument("everything", None, "own grids, one (N, 2) array in 0-1 for each layer of crops"),
+    "conf_thres": Argument("everything", 0.88, "lowest predicted IoU of a mask that is kept"),
+    "stability_score_thresh": Argument("everything", 0.95, "lowest stability of a mask that is kept"),
+    "stability_score_offset": Argument("everything", 0.95, "how far the threshold moves, in logits, to judge stability"),
+    "crop_n_layers": Argument("everything", 0, "layers of crops; layer i has 2^i crops a side"),
+    "crop_overlap_ratio": Argument("everything", 512 / 1500, "overlap of crops in the first layer, halved each layer"),
+    "crop_downscale_factor": Argument("everything", 1, "the grid of layer i has points_stride / factor^i clicks a side"),
+    "crop_nms_thresh": Argument("everything", 0.7, "IoU of boxes above which a mask of a larger crop is dropped"),
+    "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
+}
+EVERYTHING = tuple(name for name, argument in OWN.items() if argument.group == "everything")
+
+HONOURED = "honoured"
+ALWAYS = "always so"
+IGNORED = "without effect"
+ELSEWHERE = "belongs to another mode"
+
+_HONOURED = """task mode model source data imgsz batch device half quantize conf iou classes save project name exist_ok
+    save_txt save_conf save_crop save_frames show show_labels show_conf show_boxes line_width line_thickness verbose
+    stream_buffer vid_stride tracker cfg show_masks"""
+_IGNORED = "agnostic_nms augment visualize embed dnn nms max_det rect channels_last compile int8"
+
+HOST: dict[str, str] = {
+    **dict.fromkeys(_HONOURED.split(), HONOURED),
+    **dict.fromkeys(_IGNORED.split(), IGNORED),
+    "retina_masks": ALWAYS,
+}
+
+
+def fate(name: str) -> str:
+    """Say what `predict` does with an argument of Ultralytics: one of the four words above."""
+    return HOST.get(name, ELSEWHERE)
+
+
+def split(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part arguments into (ours, the host's), leaving the dict that came untouched."""
+    ours = {name: value for name, value in arguments.items() if name in OWN}
+    return ours, {name: value for name, value in arguments.items() if name not in OWN}
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Raise TypeError for the first name that is no argument of a predictor, with the names nearest to it."""
+    for name in names:
+        if name not in OWN:
+            near = difflib.get_close_matches(name, OWN, n=3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"It takes {', '.join(OWN)}."
+            raise TypeError(f"{name!r} is no argument of this predictor. {hint}")

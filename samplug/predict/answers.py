@@ -1,0 +1,196 @@
+"""Masks on their way from the decoder to Ultralytics' `Results`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samplug.host import Results
+from samplug.masks import boxes_of, resize_to_picture
+from samplug.nn.types import Answer, Features
+from samplug.prompts import Prompts, View, batches_of
+
+
+class Prediction(tuple):
+    """What `inference` returns: (logits (N, h, w), scores (N,)), or with no prompt (masks, scores, boxes (N, 4)).
+
+    It unpacks like the plain tuple that Ultralytics' SAM returns, and knows in addition for each row the picture it
+    belongs to (`owner`, (N,)) and the prompt it answers (`prompt`, (N,)), both int64 on the CPU, pictures and prompts in
+    order. `prompts` are those of each picture.
+    """
+
+    owner: Tensor
+    prompt: Tensor
+    prompts: list[Prompts] | None = None
+
+    def __new__(cls, *tensors: Tensor, owner: Tensor | None = None, prompt: Tensor | None = None) -> Prediction:
+        """Make it from two or three tensors of N rows; without owner and prompt: one picture, a row a prompt."""
+        made = super().__new__(cls, tensors)
+        rows = len(tensors[0])
+        made.owner = torch.zeros(rows, dtype=torch.int64) if owner is None else owner
+        made.prompt = torch.arange(rows) if prompt is None else prompt
+        return made
+
+    @property
+    def boxes(self) -> Tensor | None:
+        """(N, 4) xyxy in pixels of the network's input, where nothing was prompted; else None."""
+        return self[2] if len(self) > 2 else None
+
+    def rows(self, index: Tensor) -> Prediction:
+        """Return the chosen rows of every field."""
+        here = (tensor[index.to(tensor.device)] for tensor in self)
+        return Prediction(*here, owner=self.owner[index], prompt=self.prompt[index])
+
+    def picture(self, owner: int) -> Prediction:
+        """Return the rows of one picture."""
+        return self.rows((self.owner == owner).nonzero()[:, 0])
+
+    def moved_by(self, pictures: int) -> Prediction:
+        """Count the pictures of these rows on by so many: where a slice of a batch begins."""
+        return Prediction(*self, owner=self.owner + pictures, prompt=self.prompt)
+
+    @staticmethod
+    def cat(parts: Sequence[Prediction], prompts: list[Prompts] | None = None) -> Prediction:
+        """Join predictions, a part a picture, in order."""
+        tensors = (torch.cat(column) for column in zip(*parts, strict=True))
+        owner, prompt = (torch.cat([getattr(part, name) for part in parts]) for name in ("owner", "prompt"))
+        joined = Prediction(*tensors, owner=owner, prompt=prompt)
+        joined.prompts = prompts
+        return joined
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture in hand: its BGR bytes (H, W, 3), where it came from, how it lies in the network's input, its prompts."""
+
+    picture: np.ndarray
+    path: str
+    view: View
+    prompts: Prompts
+
+
+def public_features(features: Features) -> Tensor | dict[str, Tensor | list[Tensor]]:
+    """Spell features as Ultralytics does: a tensor for SAM, {"image_embed", "high_res_feats"} for SAM 2."""
+    if not features.fine:
+        return features.image
+    return {"image_embed": features.image, "high_res_feats": list(features.fine)}
+
+
+def read_features(features: Features | Tensor | dict) -> Features:
+    """Read either spelling, or ours."""
+    if isinstance(features, Features):
+        return features
+    if isinstance(features, Tensor):
+        return Features(features)
+    if isinstance(features, dict) and {"image_embed", "high_res_feats"} <= features.keys():
+        return Features(features["image_embed"], tuple(features["high_res_feats"]))
+    raise TypeError(
+        f"features are {type(features).__name__}: give a tensor (SAM) or a dict with image_embed and high_res_feats "
+        "(SAM 2), as get_im_features returns them."
+    )
+
+
+def answer_prompts(
+    model: nn.Module, features: Features, views: Sequence[View], prompts: Sequence[Prompts], multimask: bool | str
+) -> Prediction:
+    """Answer the prompts on F pictures, rows in the order of pictures and prompts.
+
+    Args:
+        model: one of our networks.
+        features: of the F pictures.
+        views: how each picture lies in the network's input.
+        prompts: the objects of each picture, in its pixels.
+        multimask: False for one mask a prompt, "best" for the one of three with the highest predicted IoU, "all" for all
+            three, next to each other.
+    """
+    masks = 3 if multimask == "all" else 1
+    counts = torch.tensor([len(few) for few in prompts])
+    height, width = features.grid
+    logits = features.image.new_zeros(int(counts.sum()), masks, 4 * height, 4 * width)
+    scores = features.image.new_zeros(int(counts.sum()), masks)
+    for rows, batch in batches_of(prompts, views, device=features.image.device):
+        answer = model.answer(features, batch, multimask=bool(multimask))
+        chosen = likeliest(answer) if multimask == "best" else answer
+        logits[rows], scores[rows] = chosen.logits, chosen.iou
+    owner = torch.arange(len(prompts)).repeat_interleave(counts).repeat_interleave(masks)
+    prompt = torch.cat([torch.arange(count) for count in counts.tolist()]).repeat_interleave(masks)
+    return Prediction(logits.flatten(0, 1), scores.flatten(0, 1), owner=owner, prompt=prompt)
+
+
+def likeliest(answer: Answer) -> Answer:
+    """Keep of each prompt's masks the one with the highest predicted IoU."""
+    best = answer.iou.argmax(1)
+    each = torch.arange(len(best), device=best.device)
+    return Answer(answer.logits[each, best][:, None], answer.iou[each, best][:, None], answer.tokens, answer.presence)
+
+
+def to_results(
+    prediction: Prediction,
+    frame: Frame,
+    *,
+    threshold: float = 0.0,
+    conf: float | None = None,
+    classes: Sequence[int] | None = None,
+    keep_logits: bool = False,
+) -> Results:
+    """Bring one picture's rows to its own size and wrap them as `Results`.
+
+    `boxes` and `masks` always exist, with zero rows when nothing was found. `boxes.cls` is the class given, else the
+    index of the prompt; `boxes.id` exists when ids were given. `result.prompt_index` (N,) says which prompt a row answers.
+
+    Args:
+        prediction: the rows of this picture alone.
+        frame: the picture.
+        threshold: logits above it are mask.
+        conf: rows whose score is not above it are left out; None keeps all.
+        classes: keep rows of these classes only.
+        keep_logits: store the low-resolution logits as `result.logits` (N, h, w).
+    """
+    classes_of = _classes(prediction, frame.prompts)
+    keep = torch.ones(len(classes_of), dtype=torch.bool)
+    if conf is not None:
+        keep &= (prediction[1] > conf).cpu()
+    if classes is not None:
+        keep &= torch.isin(classes_of, torch.as_tensor(classes))
+    prediction, classes_of = prediction.rows(keep.nonzero()[:, 0]), classes_of[keep]
+    masks = _at_picture_size(prediction[0], frame.view, threshold)
+    result = Results(
+        frame.picture,
+        path=frame.path,
+        names=_names(frame.prompts, classes_of),
+        masks=masks,
+        boxes=_rows(masks, prediction, classes_of, frame.prompts.ids),
+    )
+    result.prompt_index = prediction.prompt.numpy()
+    if keep_logits:
+        result.logits = prediction[0]
+    return result
+
+
+def _at_picture_size(masks: Tensor, view: View, threshold: float) -> Tensor:
+    if masks.dtype != torch.bool:
+        return resize_to_picture(masks, view, threshold)
+    # Half way between 0 and 1 is the edge of a mask that has already been cut out.
+    return resize_to_picture(masks.float() - 0.5, view, 0.0)
+
+
+def _classes(prediction: Prediction, prompts: Prompts) -> Tensor:
+    """(N,) the class of each row; with nothing prompted, a number a row."""
+    return torch.tensor(prompts.classes)[prediction.prompt] if prompts.given else prediction.prompt
+
+
+def _names(prompts: Prompts, classes: Tensor) -> dict[int, str]:
+    return prompts.class_names if prompts.given else {number: str(number) for number in classes.tolist()}
+
+
+def _rows(masks: Tensor, prediction: Prediction, classes: Tensor, ids: tuple[int, ...] | None) -> Tensor:
+    """(N, 6) xyxy, score, class; (N, 7) with the id before the score when ids were given."""
+    columns = [boxes_of(masks).float(), prediction[1].float()[:, None], classes.to(masks.device).float()[:, None]]
+    if ids is not None:
+        columns.insert(1, torch.tensor(ids, dtype=torch.float32, device=masks.device)[prediction.prompt][:, None])
+    return torch.cat(columns, 1)
+

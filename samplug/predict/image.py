@@ -1,0 +1,399 @@
+"""SAM on pictures as a `BasePredictor`: Ultralytics' loaders, LetterBox, callbacks and `Results` around our networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplug import arguments, host
+from samplug.checkpoints import BUNDLED, adopt, load_model
+from samplug.embeddings import Embedding, picture_fingerprint
+from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, LetterBox, Results
+from samplug.masks import boxes_of, remove_small_regions, resize_to_picture
+from samplug.nn.types import Features
+from samplug.predict.answers import Frame, Prediction, answer_prompts, public_features, read_features, to_results
+from samplug.predict.everything import Settings, segment_everything
+from samplug.prompts import Prompts, View, per_picture
+
+MULTIMASK = (False, "best", "all")
+NOTHING = Prompts(given=False)
+_HALVES: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+
+
+class Predictor(BasePredictor):
+    """Segment pictures with SAM, MobileSAM, SAM 2 or 2.1: what prompts ask for, or everything.
+
+    Every argument of ours (`samplug.arguments.OWN`) may stand in `overrides`, in `set_prompts` or in the call; the later
+    wins. Without `imgsz` the network's own size is used, without `batch` one picture at a time, without `conf` every
+    prompted mask is kept.
+
+    Attributes:
+        model: the network, shared between predictors and never changed by running.
+        device: where it runs.
+        im: (1, 3, h, w) input of the picture given to `set_image`, else None.
+        features: that picture's features, else None.
+        prompts: what `set_prompts` stored for the next run.
+        segment_all: True while nothing is prompted.
+        mean, std: (3, 1, 1) pixel statistics, 0-255.
+    """
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        overrides = overrides or {}
+        super().__init__(cfg, self._host_arguments(overrides), _callbacks)
+        self._listen(overrides)
+        self.prompts: dict[str, Any] = {}
+        self.segment_all = False
+        self.mean = self.std = None
+        self.reset_image()
+
+    @staticmethod
+    def _host_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
+        """Copy the host's arguments out of what was given, with our defaults where nothing was said."""
+        _, theirs = arguments.split(overrides)
+        fixed = {"task": "segment", "retina_masks": True}
+        return {"mode": "predict", "batch": 1, "model": BUNDLED, **theirs, **fixed}
+
+    def _listen(self, overrides: dict[str, Any]) -> None:
+        """Remember what was said, as opposed to what the host fills in."""
+        self.options, said = arguments.split(overrides)
+        self.said = dict(self.options)
+        self.own_size = said.get("imgsz") is None
+        self._nobodys_conf = 0.25 if host.chosen_conf(said) is None else None
+
+    @property
+    def conf(self) -> float | None:
+        """Rows with a score not above this are left out; None, unless somebody chose a `conf`."""
+        return None if self.args.conf == self._nobodys_conf else self.args.conf
+
+    def _option(self, name: str) -> Any:
+        """An argument of ours as it stands in this run."""
+        return self.said.get(name, arguments.OWN[name].default)
+
+    def reconfigure(self, overrides: dict[str, Any]) -> None:
+        """Take the arguments of another call: what `SAM.track(persist=True)` needs to keep its trackers."""
+        self.args = host.get_cfg(DEFAULT_CFG, self._host_arguments(overrides))
+        self._listen(overrides)
+
+    # Setting up
+
+    def get_model(self) -> nn.Module:
+        """Load `args.model` (a path or the name of a checkpoint)."""
+        return load_model(self.args.model)
+
+    def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
+        """Put a network to work: ours, a path, Ultralytics' own SAM module (its weights are taken over), or `args.model`."""
+        with torch.inference_mode(False), torch.no_grad():  # the network outlives this call
+            if isinstance(model, str):
+                model = load_model(model)
+            model = self.get_model() if model is None else adopt(model)
+            self.device = host.select_device(self.args.device, verbose=verbose)
+            half = host.wants_half(self.args)
+            if half and self.device.type == "cpu":
+                LOGGER.warning("half precision is slow on a CPU and rounds masks away: computing in fp32.")
+                half = False
+            self.model = _in_precision(model.to(self.device).eval(), half)
+        host.brand(self.model, half)
+        self.torch_dtype = torch.float16 if half else torch.float32
+        self.mean, self.std = self.model.pixel_mean.float(), self.model.pixel_std.float()
+        self.done_warmup = True
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """Open a source; None goes on with the picture given to `set_image`."""
+        if source is None:
+            if self.dataset is None:
+                raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
+            return
+        self.reset_image()
+        host.drop_unsupported(self.args)
+        self.args.retina_masks = True
+        if self.own_size:
+            self.args.imgsz = list(self.model.image_size)
+        host.setup_source(self, source, self.model.stride)
+
+    def set_prompts(self, prompts: dict[str, Any]) -> None:
+        """Store arguments for the next run, which then forgets them."""
+        self.prompts = dict(prompts)
+
+    def stream_inference(self, source: Any = None, model: Any = None, *args: Any, **kwargs: Any) -> Iterator[Results]:
+        """Run over a source, one `Results` a picture."""
+        stored, self.prompts = self.prompts, {}
+        self.said = {**self.options, **{k: v for k, v in stored.items() if v is not None}, **kwargs}
+        arguments.refuse_unknown(self.said)
+        yield from super().stream_inference(source, model, *args, **self.said)
+
+    # The picture
+
+    def preprocess(self, im: list[np.ndarray] | Tensor) -> Tensor:
+        """Bring BGR pictures, or a (F, 3, h, w) RGB tensor in 0-1, to the network's normalised input (F, 3, h, w)."""
+        if self.im is not None and self._key(im) == self._shown:
+            return self.im
+        if isinstance(im, Tensor):
+            tensor = im.to(self.device).float() * 255
+        else:
+            stacked = np.ascontiguousarray(np.stack(self.pre_transform(im))[..., ::-1])
+            tensor = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).float()
+        return ((tensor - self.mean) / self.std).to(self.torch_dtype)
+
+    def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
+        """Fit each picture into `imgsz`: letterboxed to the top left, or stretched with anti-aliasing."""
+        pictures = [host.as_bgr(picture) for picture in im]
+        if self._option("resize") == "stretch":
+            return [_stretch(picture, self.imgsz) for picture in pictures]
+        letterbox = LetterBox(self.imgsz, auto=False, center=False)
+        return [letterbox(image=picture) for picture in pictures]
+
+    def set_image(self, image: Any) -> None:
+        """Encode one picture (a path or a BGR array), to be prompted many times by calls without a source."""
+        if self.model is None:
+            self.setup_model()
+        self.setup_source(image)
+        if len(self.dataset) != 1:
+            raise ValueError(f"set_image takes one picture, not {len(self.dataset)}: give a list as the source instead.")
+        self.batch = next(iter(self.dataset))
+        with torch.inference_mode(), host.all_cores():
+            self.im = self.preprocess(self.batch[1])
+            self.features = self.get_im_features(self.im)
+        self._shown = self._key(self.batch[1])
+
+    def reset_image(self) -> None:
+        """Forget the picture and its features."""
+        self.im = self.features = self._shown = None
+
+    def _key(self, originals: list[np.ndarray] | Tensor) -> tuple | None:
+        """What the features of a picture depend on, besides the network."""
+        if len(originals) != 1:
+            return None
+        return picture_fingerprint(host.pictures(originals)[0]), tuple(self.imgsz), self._option("resize")
+
+    def get_im_features(self, im: Tensor) -> Tensor | dict[str, Tensor | list[Tensor]]:
+        """Encode (F, 3, h, w): (F, C, h/16, w/16) for SAM; {"image_embed", "high_res_feats"} for SAM 2."""
+        return public_features(self.model.encode(im))
+
+    # The answer
+
+    def inference(
+        self,
+        im: Tensor,
+        bboxes: Any = None,
+        points: Any = None,
+        labels: Any = None,
+        masks: Any = None,
+        multimask_output: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Prediction:
+        """Answer the prompts on a batch, or segment everything when there are none.
+
+        Args:
+            im: (F, 3, h, w) normalised input.
+            bboxes: (N, 4) xyxy in pixels of the picture, as all prompts; for several pictures see `prompts.per_picture`.
+            points: (N, 2), (N, P, 2) or ragged.
+            labels: 1 on the object, 0 off it; left out means 1.
+            masks: a mask an object.
+            multimask_output: three masks a prompt.
+            *args: arguments of `generate`, in order.
+            **kwargs: further arguments of ours.
+
+        Returns:
+            (logits (N, h/4, w/4), scores (N,)); with no prompt (masks (N, h, w), scores (N,), boxes (N, 4)).
+
+        Raises:
+            PromptError: a prompt cannot be read or does not fit the picture.
+        """
+        said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
+        with host.all_cores():
+            frames = self._frames(im, said)
+            self.segment_all = not any(frame.prompts.given for frame in frames)
+            if self.segment_all:
+                settings = {name: said[name] for name in arguments.EVERYTHING if name in said}
+                return self.generate(im, *args, **settings)
+            multimask = "all" if multimask_output else said.get("multimask", False)
+            return self._in_slices(im, frames, multimask, said.get("embedding"))
+
+    def prompt_inference(
+        self,
+        im: Tensor,
+        bboxes: Any = None,
+        points: Any = None,
+        labels: Any = None,
+        masks: Any = None,
+        multimask_output: bool = False,
+    ) -> Prediction:
+        """Answer prompts on the batch in hand, as `inference` does; an empty answer when there are none."""
+        said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks}
+        return self._in_slices(im, self._frames(im, said), "all" if multimask_output else False, None)
+
+    def generate(
+        self,
+        im: Tensor,
+        crop_n_layers: int = 0,
+        crop_overlap_ratio: float = 512 / 1500,
+        crop_downscale_factor: int = 1,
+        point_grids: Sequence[np.ndarray] | None = None,
+        points_stride: int = 32,
+        points_batch_size: int = 64,
+        conf_thres: float = 0.88,
+        stability_score_thresh: float = 0.95,
+        stability_score_offset: float = 0.95,
+        crop_nms_thresh: float = 0.7,
+        min_mask_region_area: int = 0,
+    ) -> Prediction:
+        """Segment everything on each picture of a batch; the arguments are explained in `samplug.arguments.OWN`.
+
+        Returns:
+            (masks (N, h, w) bool, scores (N,), boxes (N, 4) xyxy), in pixels of the network's input.
+        """
+        settings = Settings(
+            crop_n_layers,
+            crop_overlap_ratio,
+            crop_downscale_factor,
+            point_grids,
+            points_stride,
+            points_batch_size,
+            conf_thres,
+            stability_score_thresh,
+            stability_score_offset,
+            crop_nms_thresh,
+            min_mask_region_area,
+            self.args.iou,
+        )
+        parts = []
+        for i, view in enumerate(self._views(im, self.batch[1])):
+            found = segment_everything(self.model, im[i : i + 1], view, settings, self._known_features())
+            owner = torch.full((len(found.scores),), i, dtype=torch.int64)
+            parts.append(Prediction(found.masks, found.scores, found.boxes, owner=owner))
+        return Prediction.cat(parts)
+
+    def postprocess(self, preds: Prediction | tuple, img: Tensor, orig_imgs: list[np.ndarray] | Tensor) -> list[Results]:
+        """Bring a batch's masks to the size of their pictures, one `Results` a picture, rows in the order of the prompts."""
+        prediction = preds if isinstance(preds, Prediction) else Prediction(*preds)
+        originals, views = host.pictures(orig_imgs), self._views(img, orig_imgs)
+        prompts = prediction.prompts or [NOTHING] * len(originals)
+        self.segment_all = False
+        with host.all_cores():
+            return [
+                to_results(
+                    prediction.picture(i),
+                    Frame(originals[i], self.batch[0][i], views[i], prompts[i]),
+                    threshold=self.model.mask_threshold,
+                    conf=self.conf,
+                    classes=self.args.classes,
+                    keep_logits=self._option("logits"),
+                )
+                for i in range(len(originals))
+            ]
+
+    def inference_features(
+        self,
+        features: Tensor | dict | Features,
+        src_shape: tuple[int, int],
+        dst_shape: tuple[int, int] | None = None,
+        bboxes: Any = None,
+        points: Any = None,
+        labels: Any = None,
+        masks: Any = None,
+        multimask_output: bool = False,
+    ) -> tuple[Tensor | None, Tensor]:
+        """Prompt features that are at hand.
+
+        Args:
+            features: as `get_im_features` returns them, of one picture.
+            src_shape: (H, W) of that picture.
+            dst_shape: (h, w) of the network's input; None: the features' own.
+            bboxes: as in `inference`.
+            points: as in `inference`.
+            labels: as in `inference`.
+            masks: as in `inference`.
+            multimask_output: three masks a prompt.
+
+        Returns:
+            (masks (N, H, W) bool, or None when there are none; boxes (N, 6): xyxy, score, index of the prompt).
+        """
+        if self.model is None:
+            self.setup_model()
+        read = read_features(features)
+        shape = dst_shape or tuple(16 * side for side in read.grid)
+        view = View(src_shape, shape, self._option("resize"))
+        prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
+        with torch.inference_mode(), host.all_cores():
+            answer = answer_prompts(self.model, read, [view], [prompts], "all" if multimask_output else False)
+            if not len(answer.prompt):
+                return None, answer[1].new_zeros((0, 6))
+            cut = resize_to_picture(answer[0], view, self.model.mask_threshold)
+            index = answer.prompt.to(cut.device)[:, None]
+            return cut, torch.cat([boxes_of(cut).float(), answer[1].float()[:, None], index.float()], 1)
+
+    @staticmethod
+    def remove_small_regions(masks: Tensor, min_area: float = 0, nms_thresh: float = 0.7) -> tuple[Tensor, Tensor]:
+        """Fill holes and drop islands below `min_area` pixels of (N, H, W) masks, then drop duplicates.
+
+        Returns:
+            (masks that stay, their indices): NMS on the new boxes, in which a mask that needed no change goes first.
+        """
+        return remove_small_regions(masks, min_area, nms_thresh)
+
+    # What the answer is made of
+
+    def _frames(self, im: Tensor, said: dict[str, Any]) -> list[Frame]:
+        """The batch in hand, picture by picture, each with its own prompts."""
+        if self.batch is None:
+            raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
+        paths, originals, *_ = self.batch
+        prompts = _prompts_of(said, originals, paths, first=self.seen)
+        pictures = host.pictures(originals)
+        return [Frame(*row) for row in zip(pictures, paths, self._views(im, originals), prompts, strict=True)]
+
+    def _views(self, im: Tensor, originals: list[np.ndarray] | Tensor) -> list[View]:
+        shapes = [picture.shape[-2:] if isinstance(picture, Tensor) else picture.shape[:2] for picture in originals]
+        return [View(tuple(shape), tuple(im.shape[-2:]), self._option("resize")) for shape in shapes]
+
+    def _in_slices(self, im: Tensor, frames: list[Frame], multimask: Any, embedding: Any) -> Prediction:
+        """Encode and answer `batch` pictures at a time, so that a long list never holds more features than that."""
+        if multimask not in MULTIMASK:
+            raise ValueError(f"multimask={multimask!r}: give one of {', '.join(map(repr, MULTIMASK))}.")
+        size, parts = max(1, int(self.args.batch)), []
+        for start in range(0, len(frames), size):
+            few = frames[start : start + size]
+            features = self._features(im[start : start + size], few, embedding)
+            views, prompts = [frame.view for frame in few], [frame.prompts for frame in few]
+            parts.append(answer_prompts(self.model, features, views, prompts, multimask).moved_by(start))
+        return Prediction.cat(parts, prompts=[frame.prompts for frame in frames])
+
+    def _features(self, im: Tensor, frames: list[Frame], embedding: Any) -> Features:
+        """The features of some pictures: given, kept by `set_image`, or encoded now, all in one go."""
+        if embedding is not None:
+            given = embedding if isinstance(embedding, Embedding) else Embedding.load(embedding)
+            given.check(self.model, frames[0].picture, frames[0].view)
+            return given.features.to(self.device, self.torch_dtype)
+        known = self._known_features()
+        return read_features(self.get_im_features(im)) if known is None else known
+
+    def _known_features(self) -> Features | None:
+        """The features kept by `set_image`, if the picture in hand is still that one."""
+        if self.features is None or self._key(self.batch[1]) != self._shown:
+            return None
+        return read_features(self.features)
+
+
+def _stretch(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Resize (H, W, 3) to a shape with anti-aliasing, as floats 0-255: what Meta's SAM 2 picture predictor does."""
+    tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    resized = F.interpolate(tensor, tuple(shape), mode="bilinear", align_corners=False, antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def _in_precision(model: nn.Module, half: bool) -> nn.Module:
+    """Return the network in fp32, or a copy of it in fp16 that is made once: halving in place would lose its bits."""
+    if not half:
+        return model.float()
+    device = next(model.parameters()).device
+    if model not in _HALVES:
+        _HALVES[model] = deepcopy(model).half()
+    return _HALVES[model].to(device)
