@@ -188,8 +188,8 @@ def value(name: str, text: str) -> Any:
         raise Refusal(f"'{name}=' has no value.")
     if text.count("[") != text.count("]"):
         raise Refusal(f"{name}={text} has a bracket without its partner.")
-    if name in OWN and (text.startswith("@") or (name == "prompts" and text.endswith(".json"))):
-        return json_file(text.removeprefix("@"))
+    if name in OWN and text.startswith("@"):
+        return json_file(text[1:])
     if name in ("name", "project") and text.lower() != "none":  # a run called 007 is not a number
         return text
     try:
@@ -266,12 +266,11 @@ def predict(settings: dict[str, Any]) -> None:
 
 def check_values(stock: dict[str, Any]) -> None:
     """Refuse values that Ultralytics would; its older spellings become the ones it has now, in place."""
-    from ultralytics.cfg import get_cfg
-    from ultralytics.utils.torch_utils import select_device
+    from samplug.host import get_cfg, select_device
 
     try:
         get_cfg(overrides=stock)
-        select_device(stock.get("device") or "", verbose=False)
+        select_device(stock.get("device"), verbose=False)
     except (TypeError, ValueError, SyntaxError) as error:
         raise Refusal(in_a_line(error)) from error
 
@@ -283,7 +282,7 @@ def refuse_as_a_line(work: Callable[[dict[str, Any]], None], settings: dict[str,
 
     try:
         work(settings)
-    except (PromptError, CheckpointError, FileNotFoundError, PermissionError, ConnectionError) as error:
+    except (PromptError, CheckpointError, OSError) as error:  # OSError: no such file, no network, no screen, disk full
         raise Refusal(in_a_line(error)) from error
 
 

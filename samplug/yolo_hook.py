@@ -41,7 +41,7 @@ class Watcher:
             sys.meta_path.remove(self)
             specs = (finder.find_spec(name, path, target) for finder in sys.meta_path)
             spec = next(spec for spec in specs if spec is not None)
-            spec.loader.exec_module = followed_by_attach(spec.loader.exec_module)
+            spec.loader.exec_module = followed_by_attach(spec.loader.exec_module)  # type: ignore
             return spec
         except Exception:
             return None  # the import goes on without us
@@ -73,5 +73,5 @@ def attach(cfg):
             return stock(debug)
         return yolo(stock, debug)
 
-    entrypoint.knows_sam = True
+    entrypoint.knows_sam = True  # type: ignore
     cfg.entrypoint = entrypoint

@@ -1,6 +1,6 @@
 """`samplug pick`: clicks and boxes in a window, the mask at once, and in the end the command that repeats it.
 
-What the mouse and the keys mean (`Gesture`, `Sketch`) and what is shown (`overlay`) need no window; the last section does.
+What mouse and keys mean (`Gesture`, `Sketch`) and what is shown (`overlay`) need no window; the last section does.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def open_window() -> None:
 
 def converse(predictor: Predictor, sketch: Sketch) -> None:
     """Draw into `sketch` and show the masks until the user has done."""
-    picture = predictor.batch[1][0]
+    picture = predictor.batch[1][0]  # type: ignore[index]  # set_image has filled it
     height, width = picture.shape[:2]
     scale = min(1.0, SCREEN[0] / width, SCREEN[1] / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
