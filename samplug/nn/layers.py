@@ -13,33 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class LayerNorm2d(nn.Module):
+class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of a map (B, C, H, W)."""
 
     def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(num_channels))
-        self.bias = nn.Parameter(torch.zeros(num_channels))
-        self.eps = eps
+        super().__init__(num_channels, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Each pixel's channels, normalised; the result is laid out channels last."""
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class MLP(nn.Module):
     """Linear layers in a row with an activation between them, and a sigmoid at the end if asked."""
 
     def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int,
-        output_dim: int,
-        num_layers: int,
-        activation: type[nn.Module] = nn.ReLU,
-        sigmoid_output: bool = False,
-    ) -> None:
+        self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int,
+        activation: type[nn.Module] = nn.ReLU, sigmoid_output: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         widths = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))

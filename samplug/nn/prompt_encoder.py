@@ -1,0 +1,126 @@
+"""Points, boxes and masks as tokens and maps that the mask decoder understands.
+
+N prompts, P points, C channels, (h, w) the grid of features: input size / 16.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplug.nn.layers import LayerNorm2d, PositionEmbeddingRandom
+
+PADDING = -1  # label of a point that is not there
+BOX_CORNERS = (2, 3)  # labels of a box's top left and bottom right corner
+HALF_PIXEL = 0.5  # coordinates name pixels; the network was trained on their centres
+
+
+class PromptEncoder(nn.Module):
+    """Embed prompts: points and box corners as tokens, a mask as a map on the grid of features."""
+
+    def __init__(
+        self, embed_dim: int, image_embedding_size: tuple[int, int], input_image_size: tuple[int, int],
+        mask_in_chans: int, activation: type[nn.Module] = nn.GELU,
+    ) -> None:  # fmt: skip
+        """Make the embeddings.
+
+        Args:
+            embed_dim: width C of tokens and maps.
+            image_embedding_size: the default grid (h, w).
+            input_image_size: the default input size (H, W) in pixels, to which coordinates refer.
+            mask_in_chans: hidden channels of the mask's path.
+            activation: activation of the mask's path.
+        """
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.image_embedding_size = tuple(image_embedding_size)
+        self.input_image_size = tuple(input_image_size)
+        self.pe_layer = PositionEmbeddingRandom(embed_dim // 2)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
+        self.not_a_point_embed = nn.Embedding(1, embed_dim)
+        self.no_mask_embed = nn.Embedding(1, embed_dim)
+        narrow = mask_in_chans // 4
+        self.mask_downscaling = nn.Sequential(
+            *(nn.Conv2d(1, narrow, 2, stride=2), LayerNorm2d(narrow), activation()),
+            *(nn.Conv2d(narrow, mask_in_chans, 2, stride=2), LayerNorm2d(mask_in_chans), activation()),
+            nn.Conv2d(mask_in_chans, embed_dim, 1),
+        )
+
+    @property
+    def mask_input_size(self) -> tuple[int, int]:
+        """Default size of a mask prompt: four times the grid."""
+        height, width = self.image_embedding_size
+        return 4 * height, 4 * width
+
+    def set_imgsz(self, imgsz: tuple[int, int]) -> None:
+        """Make another input size (H, W) the default; its grid follows at the same stride."""
+        stride = self.stride
+        self.input_image_size = tuple(imgsz)
+        self.image_embedding_size = (imgsz[0] // stride, imgsz[1] // stride)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input to one of the grid."""
+        return self.input_image_size[0] // self.image_embedding_size[0]
+
+    def forward(
+        self,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        *,
+        grid: tuple[int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Embed N prompts.
+
+        Args:
+            points: xy (N, P, 2) in pixels of the input and labels (N, P): 1 on the object, 0 off it, 2 and 3 a box's
+                corners, -1 padding.
+            boxes: (N, 4) or (N, 2, 2), xyxy in pixels of the input.
+            masks: (N, 1, 4h, 4w) logits; other sizes are resampled.
+            grid: (h, w) of the features where it is not the default; the input size follows.
+
+        Returns:
+            Tokens (N, P', C), the points and then two corners a box, with one padding point after the points where
+            there are no boxes; and a map (N, C, h, w), one learned vector everywhere where there is no mask.
+        """
+        grid = grid or self.image_embedding_size
+        tokens = [self._points(*points, grid, pad=boxes is None)] if points is not None else []
+        if boxes is not None:
+            tokens.append(self._corners(boxes, grid))
+        count = len(tokens[0]) if tokens else 1 if masks is None else len(masks)
+        sparse = torch.cat(tokens, dim=1) if tokens else self.no_mask_embed.weight.new_empty(count, 0, self.embed_dim)
+        return sparse, self._map(masks, count, grid)
+
+    def get_dense_pe(self, grid: tuple[int, int] | None = None) -> Tensor:
+        """The positions of the grid's own pixels, (1, C, h, w)."""
+        return self.pe_layer(grid or self.image_embedding_size)[None].to(self.no_mask_embed.weight.dtype)
+
+    def _points(self, xy: Tensor, labels: Tensor, grid: tuple[int, int], pad: bool) -> Tensor:
+        """(N, P, 2), (N, P) -> (N, P or P + 1, C)."""
+        if pad:
+            xy, labels = F.pad(xy, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=PADDING)
+        height, width = grid[0] * self.stride, grid[1] * self.stride
+        positions = self.pe_layer.encode(
+            (xy.float() + HALF_PIXEL) / xy.new_tensor([width, height], dtype=torch.float32)
+        )
+        kinds = torch.cat([self.not_a_point_embed.weight, *(kind.weight for kind in self.point_embeddings)])
+        labels = labels.long()
+        somewhere = (labels != PADDING)[..., None]
+        return kinds[labels - PADDING] + torch.where(somewhere, positions, 0).to(kinds.dtype)
+
+    def _corners(self, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(N, 4) or (N, 2, 2) -> (N, 2, C)."""
+        corners = boxes.reshape(-1, 2, 2)
+        labels = torch.tensor(BOX_CORNERS, device=boxes.device).expand(len(corners), 2)
+        return self._points(corners, labels, grid, pad=False)
+
+    def _map(self, masks: Tensor | None, count: int, grid: tuple[int, int]) -> Tensor:
+        """(N, 1, 4h, 4w) -> (N, C, h, w); without masks an expanded view, so that the decoder sees it is all one."""
+        if masks is None:
+            return self.no_mask_embed.weight[..., None, None].expand(count, -1, *grid)
+        size = (4 * grid[0], 4 * grid[1])
+        if masks.shape[-2:] != size:
+            masks = F.interpolate(masks.float(), size, mode="bilinear", align_corners=False)
+        return self.mask_downscaling(masks.to(self.no_mask_embed.weight.dtype))
