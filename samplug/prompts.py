@@ -213,8 +213,8 @@ class PictureSchedule:
     """The prompts of each picture of a run, read when its turn comes.
 
     By default every picture gets the same. One entry per picture is understood when `prompts` is a list, and when
-    `points`, `bboxes` or `masks` nest once more than one picture's or, as long as there are pictures, hold None for some
-    of them. Prompts by file are a dict of paths or file names.
+    `points`, `bboxes` or `masks` nest once more than one picture's or, one for each picture, hold None for some of
+    them. Prompts by file are a dict of paths or file names.
 
     Args:
         count: the number of pictures, or None where it is not known (streams); then entries are taken by index.
