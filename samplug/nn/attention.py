@@ -5,6 +5,7 @@ B batch, Hd heads, L queries, K keys, D width of a head.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +24,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: f
         (B, Hd, L, Dv).
     """
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+def recorded() -> bool:
+    """Whether what runs is written down, for gradients or as a graph, so that nothing may depend on values."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

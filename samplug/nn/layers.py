@@ -125,10 +125,16 @@ def sine_positions(size: tuple[int, int], channels: int, device: torch.device, t
     return torch.cat([y[:, :, None].expand(-1, -1, width), x[:, None].expand(-1, height, -1)])[None]
 
 
-def to_windows(x: Tensor, window: int) -> Tensor:
-    """Cut a map (B, H, W, C) into square windows (B * count, window, window, C); zeros pad right and below."""
-    batch, height, width, channels = x.shape
+def to_windows(x: Tensor, window: int, padding: Tensor | None = None) -> Tensor:
+    """Cut a map (B, H, W, C) into square windows (B * count, window, window, C).
+
+    Where the sides do not divide, `padding` (C,) is added right and below, zeros by default.
+    """
+    _, height, width, channels = x.shape
     x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
+    if padding is not None:
+        x[:, height:] = padding
+        x[:, :, width:] = padding
     return x.unflatten(2, (-1, window)).unflatten(1, (-1, window)).transpose(2, 3).reshape(-1, window, window, channels)
 
 

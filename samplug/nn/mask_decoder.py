@@ -14,14 +14,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplug.nn.attention import recorded
 from samplug.nn.layers import MLP, LayerNorm2d
-from samplug.nn.two_way import TwoWayTransformer, View, of_prompts
+from samplug.nn.two_way import TwoWayTransformer, View
 from samplug.nn.types import Answer
 
 SURELY_PRESENT = 10.0  # presence logit of a decoder that does not predict presence
 # Numbers of pixel channels decoded at once without gradients: one prompt of a 64 x 64 grid stays in a CPU's cache.
 AT_ONCE = {"cpu": 2**20}
 AT_ONCE_ELSEWHERE = 2**26
+
+
+def pictures_of(part: slice, owner: Tensor | None, image: Tensor) -> slice | Tensor:
+    """Which of the pictures (F, ...) the prompts `part` need: one for all of them without a copy if possible."""
+    if len(image) == 1:
+        return slice(None)
+    if owner is None:
+        return part
+    rows = owner[part]
+    if recorded() or rows.device.type != "cpu" or (rows != rows[0]).any():
+        return rows
+    return slice(int(rows[0]), int(rows[0]) + 1)
 
 
 def transposed(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
@@ -116,12 +129,12 @@ class MaskDecoder(nn.Module):
         shared = self.transformer.look(image + dense, image_pe, tokens) if len(dense) == 1 else None
         answers = []
         for part in self._slices(tokens, image):
+            pictures = pictures_of(part, owner, image)
             if shared:
-                view = shared.of(owner, part)
+                view = shared[pictures]
             else:
-                pixels = of_prompts(image, owner, part) + dense[part]
-                view = self.transformer.look(pixels, image_pe, tokens[part])
-            levels = [of_prompts(level, owner, part) for level in fine]
+                view = self.transformer.look(image[pictures] + dense[part], image_pe, tokens[part])
+            levels = [level[pictures] for level in fine]
             answers.append(self._decode(view, image_pe, tokens[part], levels, multimask_output))
         return Answer.cat(answers)
 
@@ -136,7 +149,7 @@ class MaskDecoder(nn.Module):
     def _slices(self, tokens: Tensor, image: Tensor) -> Iterator[slice]:
         """Prompts to decode at once: all for gradients and graphs, else as many as the cache holds."""
         count = len(tokens)
-        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        if not recorded():
             count = max(1, AT_ONCE.get(image.device.type, AT_ONCE_ELSEWHERE) // image[0].numel())
         return (slice(start, start + count) for start in range(0, len(tokens), count))
 
@@ -161,9 +174,9 @@ class MaskDecoder(nn.Module):
         """Pixels (N, P, C) -> (N, 16 P, C / 8); finer maps, where there are any, are added on the way."""
         first, norm, activation, second, last_activation = self.output_upscaling
         x = transposed(first, pixels)
-        x = x + fine[1] if fine else x
+        x = x.add_(fine[1]) if fine else x  # in place: these are the largest maps of all
         x = transposed(second, activation(F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)))
-        x = x + fine[0] if fine else x
+        x = x.add_(fine[0]) if fine else x
         return last_activation(x).flatten(1, 3)
 
 

@@ -19,13 +19,6 @@ from samplug.nn.attention import Attention, attend, join_heads, split_heads
 from samplug.nn.layers import MLP, MLPBlock
 
 
-def of_prompts(x: Tensor, owner: Tensor | None, part: slice) -> Tensor:
-    """What the prompts `part` need of rows x: the only row serves all; without owners, row i is prompt i's."""
-    if len(x) == 1:
-        return x
-    return x[part] if owner is None else x[owner[part]]
-
-
 def folded_rows(x: Tensor, weight: Tensor) -> Tensor:
     """Put a projection's weight (Hd * D, C) into the heads of tokens (N, Hd, T, D): (N, R, C)."""
     return (x @ weight.unflatten(0, (x.shape[1], -1))).flatten(1, 2)
@@ -56,9 +49,9 @@ class View:
     pixels: Tensor  # (B, P, C)
     placed: Tensor  # (B, P, C), positions added
 
-    def of(self, owner: Tensor | None, part: slice) -> View:
-        """The view of some of the prompts."""
-        return type(self)(*(of_prompts(getattr(self, field.name), owner, part) for field in fields(self)))
+    def __getitem__(self, index: slice | Tensor) -> View:
+        """The view of some of the pictures."""
+        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def read(self, attention: Attention, tokens: Tensor) -> Tensor:
         """Tokens (N, T, C) look at the pixels: (N, T, C)."""
@@ -221,7 +214,7 @@ class TwoWayTransformer(nn.Module):
             Tokens (N, T, C) and pixels (N, h * w, C).
         """
         view = self.look(image_embedding, image_pe, point_embedding)
-        return self.run(view.of(owner, slice(None)), image_pe, point_embedding)
+        return self.run(view if owner is None else view[owner], image_pe, point_embedding)
 
     def look(self, image: Tensor, positions: Tensor, tokens: Tensor) -> View:
         """What the first block sees of pictures (F, C, h, w), to be made once for all prompts of a picture."""
