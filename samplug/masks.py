@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -29,9 +28,9 @@ class Taps:
     weight: Tensor  # (S,) float32
 
     @classmethod
-    def of(cls, side: int, span: float, device: torch.device) -> Taps:
-        """For a side of so many pixels that covers `span` cells; no cell that lies wholly in the padding is asked."""
-        last = max(math.ceil(span - 1e-3) - 1, 0)
+    def of(cls, side: int, span: float, cells: int, device: torch.device) -> Taps:
+        """For a side of so many pixels that covers `span` cells of a map; only the first `cells` are asked."""
+        last = cells - 1
         at = ((np.arange(side) + 0.5) * (span / side) - 0.5).clip(0, last)
         low = np.floor(at).astype(np.int64)
         high = np.minimum(low + 1, last)
@@ -53,8 +52,14 @@ class Taps:
 
 def taps_of(logits: Tensor, view: View) -> tuple[Taps, Taps]:
     """The taps of a picture's rows and columns in (N, a, b) logits over the network's whole input."""
-    spans = view.span((logits.shape[-2], logits.shape[-1]))
-    rows, columns = (Taps.of(side, span, logits.device) for side, span in zip(view.picture, spans, strict=True))
+    grid = logits.shape[-2], logits.shape[-1]
+    spans = view.span(grid)
+    whole = [max(round(span), 1) for span in spans]
+    # Cells of the padding are left out where the picture ends between two cells, and seen where it ends inside one, on
+    # either side: so does Ultralytics' `scale_masks`, and masks should be equal to the last row.
+    ends_between = sum(abs(span - cells) for span, cells in zip(spans, whole, strict=True)) <= 1e-3
+    cells = whole if ends_between else grid
+    rows, columns = (Taps.of(*each, logits.device) for each in zip(view.picture, spans, cells, strict=True))
     return rows, columns
 
 
@@ -73,9 +78,10 @@ def enlarge(mask: Tensor, rows: Taps, columns: Taps, band: int = BAND) -> Iterat
 def resize_to_picture(logits: Tensor, view: View, threshold: float = 0.0) -> Tensor:
     """Masks at the picture's size.
 
-    Bilinear, corners not aligned, straight from the map to the picture: the padding of a letterbox is left out, to the
-    fraction of a cell. Only where a mask can be is computed, for a bilinear value exceeds the threshold only if one of
-    the cells around it does. Needs a few MB beside the result, whatever the picture's size.
+    Bilinear, corners not aligned, in one step from the map to the picture, which may end inside a cell of the map: what
+    Ultralytics does (8.4.190) and, for a stretched picture, Meta's SAM 2. Meta's SAM goes through the network's size
+    first; that moves edges by a fraction of a pixel and costs more. Only where a mask can be is computed, for a bilinear
+    value exceeds the threshold only if a cell around it does. Needs a few MB beside the result for any picture's size.
 
     Args:
         logits: (N, a, b) over the network's whole input, any float dtype.
