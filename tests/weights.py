@@ -37,7 +37,7 @@ TABLES = {
     "_embed": 0.3,
     "_embed.weight": 0.3,
     "_token.weight": 0.7,
-    "_tokens.weight": 0.7,
+    "_tokens.weight": 0.5,
     "_ptr": 0.5,
     "_spatial": 0.5,
     **{f"point_embeddings.{i}.weight": 0.3 for i in range(4)},
@@ -45,8 +45,8 @@ TABLES = {
 
 # How far inside the tokens start.
 SIDES = {
-    "point_embeddings.0.weight": -1.0,
-    "point_embeddings.1.weight": 2.0,
+    "point_embeddings.0.weight": -1.5,
+    "point_embeddings.1.weight": 1.8,
     "point_embeddings.2.weight": 1.0,
     "point_embeddings.3.weight": 1.0,
     "not_a_point_embed.weight": -0.5,
@@ -58,12 +58,12 @@ SIDES = {
 # Projections and norms that are scaled, by how their names end: pictures whisper, so that positions are heard.
 SCALES = {
     "neck.3.weight": 0.5,
-    "neck.convs.0.conv.weight": 0.25,
-    "neck.convs.1.conv.weight": 0.25,
-    "neck.convs.2.conv.weight": 0.25,
-    "neck.convs.3.conv.weight": 0.25,
-    "conv_s0.weight": 0.5,
-    "conv_s1.weight": 0.5,
+    "neck.convs.0.conv.weight": 0.2,
+    "neck.convs.1.conv.weight": 0.2,
+    "neck.convs.2.conv.weight": 0.2,
+    "neck.convs.3.conv.weight": 0.2,
+    "conv_s0.weight": 0.4,
+    "conv_s1.weight": 0.4,
     "norm4.weight": 0.8,
     "memory_attention.norm.weight": 2.0,
 }
@@ -202,9 +202,10 @@ def weave(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
     """Attention that looks where positions agree, blind to sides, and hands on what it sees."""
     query, key, value, out = (f"{prefix}{name}_proj.weight" for name in ("q", "k", "v", "out"))
     u = unit(inside)
-    state[query] = (1.0 if "self_attn" in prefix else 1.5) * (state[query] - torch.outer(state[query] @ u, u))
+    rows = len(state[query])
+    gain = (256 / rows) ** 0.25 if "self_attn" in prefix else 1.5 * (128 / rows) ** 0.25  # products of any width alike
+    state[query] = gain * (state[query] - torch.outer(state[query] @ u, u))
     state[key] = state[query] + 0.1 * state[key]
-    rows = len(state[value])
     turn, _ = torch.linalg.qr(state[value][:, :rows])
     basis, _ = torch.linalg.qr(torch.cat([u[None], state[query][1:]]).T)
     state[value] = turn @ basis.T
@@ -219,7 +220,7 @@ def thread_head(state: dict[str, Tensor], prefix: str, inside: Tensor, gain: flo
     outputs = len(state[f"{prefix}.2.bias"])
     state[f"{prefix}.2.weight"] *= gain / 60
     thread(state, f"{prefix}.2.weight", torch.linspace(0.7, 1.3, outputs), signs(hidden), gain)
-    state[f"{prefix}.2.bias"] = middle + gain * (0.07 + 0.05 * state[f"{prefix}.2.bias"])
+    state[f"{prefix}.2.bias"] = middle + gain * (0.06 + 0.05 * state[f"{prefix}.2.bias"])
 
 
 def thread_memory(state: dict[str, Tensor], inside: Tensor, seed: int) -> None:
@@ -230,7 +231,7 @@ def thread_memory(state: dict[str, Tensor], inside: Tensor, seed: int) -> None:
     channels = [1, *(len(state[f"{down}.{i}.weight"]) for i in (0, 3, 6, 9))]
     for i, reads, onto in zip((0, 3, 6, 9), channels, channels[1:], strict=False):
         thread(state, f"{down}.{i}.weight", signs(onto), signs(reads), 1 / 9)
-    thread(state, f"{down}.12.weight", mask, signs(width), 2.0)
+    thread(state, f"{down}.12.weight", mask, signs(channels[-1]), 2.0)
     thread(state, "memory_encoder.out_proj.weight", told, mask)
     for key in [key for key in state if key.startswith("memory_attention") and "cross" in key and "q_proj.bias" in key]:
         prefix = key.removesuffix("q_proj.bias")
