@@ -80,7 +80,7 @@ def resize_to_picture(logits: Tensor, view: View, threshold: float = 0.0) -> Ten
 
     Bilinear, corners not aligned, in one step from the map to the picture, which may end inside a cell of the map: what
     Ultralytics does (8.4.190) and, for a stretched picture, Meta's SAM 2. Meta's SAM goes through the network's size
-    first; that moves edges by a fraction of a pixel and costs more. Only where a mask can be is computed, for a bilinear
+    first; that moves edges by a fraction of a pixel and costs more. Only where a mask can be is computed, as a bilinear
     value exceeds the threshold only if a cell around it does. Needs a few MB beside the result for any picture's size.
 
     Args:

@@ -116,7 +116,7 @@ def read_labels(value: Any, counts: Sequence[int]) -> list[np.ndarray]:
     if array is None:
         items: Sequence[Any] = entries("labels", value, LABELS)
     elif array.ndim == 0:
-        items = [value] * len(counts)
+        items = [np.full(count, array) for count in counts]
     elif array.ndim == 1 and len(counts) == 1 and len(array) == counts[0]:
         items = [array]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,7 @@ def is_list(value: Any) -> bool:
 
 def holds_entries(value: Any) -> bool:
     """Whether a value has something to give to each picture; a single number is shared."""
-    return (
-        value is not None and (not isinstance(value, (np.ndarray, Tensor)) or value.ndim > 0) and not np.isscalar(value)
-    )
+    return value is not None and not isinstance(value, Number) and getattr(value, "ndim", 1) > 0
 
 
 def one_each(name: str, value: Any, count: int | None) -> Sequence[Any]:
