@@ -379,7 +379,7 @@ PER_PICTURE = [
         {"bboxes": [XYXYS, None, [XYXYS[0]]], "cls": [[5, 6], None, 7], "names": ["x"]},
         [2, None, 1],
     ),
-    ("boxes with one class", {"bboxes": [XYXYS, None, [XYXYS[0]]], "cls": 7}, [2, None, 1]),
+    ("boxes with one class", {"bboxes": [XYXYS, None, [XYXYS[0]]], "cls": torch.tensor(7)}, [2, None, 1]),
     ("masks", {"masks": [np.stack([MASK, ~MASK]), None, [MASK]]}, [2, None, 1]),
     ("dicts and None", {"prompts": [{"bboxes": XYXYS}, None, {"points": [3, 4]}]}, [2, None, 1]),
     ("results", {"prompts": [results(boxes=yolo_boxes().data)] * 3}, [2, 2, 2]),
