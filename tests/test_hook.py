@@ -23,7 +23,9 @@ from ultralytics.cfg import {name}
 
 def yolo(*words, **environment):
     command = [str(SCRIPTS / "yolo"), *words]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0", **environment}
+    )
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_other_yolo_commands_answer_as_without_us(words, tmp_path, monkeypatch):
 @pytest.mark.parametrize("switch", ["SAMPLUG_YOLO", "TORCH_DEVICE_BACKEND_AUTOLOAD"])
 def test_either_switch_gives_the_stock_command_back(switch):
     done = yolo("sam", "help", **{switch: "0"})
-    assert done.returncode != 0 and "'sam' is not a valid YOLO argument" in done.stderr
+    assert done.returncode != 0 and "is not a valid YOLO argument" in done.stderr
 
 
 @pytest.mark.slow
