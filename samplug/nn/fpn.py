@@ -62,13 +62,35 @@ class FpnNeck(nn.Module):
         fused = self.fuse(maps)
         return fused, [positions_of(level) for level in fused]
 
-    def fuse(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The maps alone: positions cost time, and the finer ones have no use."""
-        laterals = [conv(level) for conv, level in zip(self.convs, reversed(maps), strict=True)]
-        fused = laterals[:1]
-        for level, lateral in zip(reversed(range(len(maps) - 1)), laterals[1:], strict=True):
-            fused.append(self.join(lateral, fused[-1]) if level in self.fpn_top_down_levels else lateral)
-        return fused[::-1]
+    def fuse(self, maps: Sequence[Tensor], heads: Sequence[nn.Conv2d] = ()) -> list[Tensor]:
+        """The maps alone: positions cost time, and the finer ones have no use.
+
+        Args:
+            maps: (F, C, H, W), fine to coarse.
+            heads: 1×1 convolutions that follow on the finest maps.
+
+        Returns:
+            Maps (F, d_model, H, W), fine to coarse; those with a head have its width.
+        """
+        fused: list[Tensor] = []
+        last = len(maps) - 1
+        for level in range(last, -1, -1):
+            lateral = self.convs[last - level].conv
+            if level < len(heads) and self.stands_alone(level, last):
+                fused.append(both(lateral, heads[level], maps[level]))
+            elif level in self.fpn_top_down_levels and fused:
+                fused.append(self.join(lateral(maps[level]), fused[-1]))
+            else:
+                fused.append(lateral(maps[level]))
+        fused.reverse()
+        for level, head in enumerate(heads):
+            fused[level] = fused[level] if self.stands_alone(level, last) else head(fused[level])
+        return fused
+
+    def stands_alone(self, level: int, last: int) -> bool:
+        """Whether a level neither receives the coarser map nor is received by the finer one."""
+        receives = level in self.fpn_top_down_levels and level < last
+        return not receives and not (level and level - 1 in self.fpn_top_down_levels)
 
     def join(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Add a coarse map to one twice its size."""
@@ -77,10 +99,18 @@ class FpnNeck(nn.Module):
         return (fine + doubled) / 2 if self.fuse_type == "avg" else fine + doubled
 
 
-def positions_of(level: Tensor) -> Tensor:
-    """Sine positions of a map, as wide as the map and of its dtype."""
-    count, channels, height, width = level.shape
-    return sine_positions((height, width), channels, level.device).to(level.dtype).expand(count, -1, -1, -1)
+def both(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution and a 1×1 convolution after it, in one: the wide map between them is never made."""
+    narrow = second.weight.flatten(1)
+    weight = (narrow @ first.weight.flatten(1)).unflatten(1, first.weight.shape[1:])
+    return F.conv2d(x, weight, narrow @ first.bias + second.bias, first.stride, first.padding)
+
+
+def positions_of(level: Tensor, channels: int | None = None) -> Tensor:
+    """Sine positions of a map, of its dtype; as wide as the map where `channels` are not given."""
+    count, width_of_map, height, width = level.shape
+    positions = sine_positions((height, width), channels or width_of_map, level.device)
+    return positions.to(level.dtype).expand(count, -1, -1, -1)
 
 
 class ImageEncoder(nn.Module):
@@ -121,7 +151,7 @@ class ImageEncoder(nn.Module):
             "backbone_fpn": maps,
         }
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """The maps of `forward` alone, (F, d_model, H, W), fine to coarse."""
-        fused = self.neck.fuse(self.trunk(images))
+    def maps(self, images: Tensor, heads: Sequence[nn.Conv2d] = ()) -> list[Tensor]:
+        """The maps of `forward` alone, (F, d_model, H, W), fine to coarse; `heads` follow on the finest."""
+        fused = self.neck.fuse(self.trunk(images), heads)
         return fused[: len(fused) - self.scalp]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samplug.nn.fpn import positions_of
 from samplug.nn.frames import FrameOutput, Past
 from samplug.nn.inputs import as_logits, clicks, enlarged, one_owner, padded
 from samplug.nn.layers import sine_codes, sine_positions
@@ -55,10 +56,8 @@ class SAM2Model(SAM2Parts):
 
     def see(self, images: Tensor) -> Features:
         """Encode pictures (F, 3, 16h, 16w), normalised: what all objects of a frame share."""
-        maps = self.image_encoder.maps(images)
-        if not self.use_high_res_features_in_sam:
-            return Features(maps[-1])
-        return Features(maps[-1], (self.sam_mask_decoder.conv_s0(maps[-3]), self.sam_mask_decoder.conv_s1(maps[-2])))
+        maps = self._maps(images)
+        return Features(maps[-1], tuple(maps[-3:-1]) if self.use_high_res_features_in_sam else ())
 
     def forward_image(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
         """Encode pictures (F, 3, 16h, 16w), normalised.
@@ -67,15 +66,15 @@ class SAM2Model(SAM2Parts):
             The encoder's maps (`backbone_fpn`, fine to coarse), the two finer ones projected for the mask decoder where
             it uses them; their positions (`vision_pos_enc`); and the last map (`vision_features`).
         """
-        encoded = self.image_encoder(images)
-        if self.use_high_res_features_in_sam:
-            fine, middle, *coarse = encoded["backbone_fpn"]
-            encoded["backbone_fpn"] = [
-                self.sam_mask_decoder.conv_s0(fine),
-                self.sam_mask_decoder.conv_s1(middle),
-                *coarse,
-            ]
-        return encoded
+        maps = self._maps(images)
+        positions = [positions_of(level, self.hidden_dim) for level in maps]
+        return {"vision_features": maps[-1], "vision_pos_enc": positions, "backbone_fpn": maps}
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """The encoder's maps, fine to coarse, the two finer ones made narrow for the mask decoder if it uses them."""
+        decoder = self.sam_mask_decoder
+        heads = (decoder.conv_s0, decoder.conv_s1) if self.use_high_res_features_in_sam else ()
+        return self.image_encoder.maps(images, heads)
 
     def answer(self, features: Features, prompts: PromptBatch, multimask: bool = False) -> Answer:
         """Answer N prompts.
