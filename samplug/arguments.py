@@ -46,6 +46,7 @@ OWN: dict[str, Argument] = {
     "crop_nms_thresh": Argument("everything", 0.7, "IoU of boxes above which a mask of a larger crop is dropped"),
     "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
 }
+PROMPTS = tuple(name for name, argument in OWN.items() if argument.group == "prompts" and name != "embedding")
 EVERYTHING = tuple(name for name, argument in OWN.items() if argument.group == "everything")
 
 HONOURED = "honoured"

@@ -38,6 +38,7 @@ __all__ = [
     "drop_unsupported",
     "from_shell",
     "get_cfg",
+    "picture_count",
     "pictures",
     "select_device",
     "setup_source",
@@ -155,6 +156,13 @@ def as_bgr(picture: np.ndarray) -> np.ndarray:
     if channels in (1, 2):
         return cv2.cvtColor(np.ascontiguousarray(picture[..., 0]), cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(picture[..., :3])
+
+
+def picture_count(dataset: Any) -> int | None:
+    """Count the pictures a loader will give in all; None for videos, streams and screens."""
+    if hasattr(dataset, "nf"):
+        return None if any(dataset.video_flag) else dataset.nf
+    return None if getattr(dataset, "mode", "") == "stream" else getattr(dataset, "bs", None)
 
 
 def pictures(originals: list[np.ndarray] | Tensor) -> list[np.ndarray]:

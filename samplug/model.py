@@ -12,7 +12,7 @@ from samplug import arguments, host
 from samplug.checkpoints import BUNDLED, load_model
 from samplug.embeddings import Embedding
 from samplug.host import LOGGER, Model, Results
-from samplug.nn import SAM2Model
+from samplug.nn.sam2 import SAM2Model
 from samplug.predict import Predictor, SAM2Predictor
 from samplug.prompts import PromptError
 
@@ -165,4 +165,4 @@ def _stand_in(embedding: Any) -> Any:
         LOGGER.warning(f"'source' is missing. Using 'source={ASSETS}'.")
         return ASSETS
     read = embedding if isinstance(embedding, Embedding) else Embedding.load(embedding)
-    return np.zeros((*read.picture_shape, 3), np.uint8)
+    return np.zeros((*read.view.picture, 3), np.uint8)

@@ -6,7 +6,7 @@ import tempfile
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="samplug-settings-"))
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-os.environ.setdefault("YOLO_VERBOSE", "false")
+os.environ.setdefault("YOLO_VERBOSE", "true")
 
 import cv2
 import numpy as np
@@ -22,11 +22,13 @@ def seeded():
 @pytest.fixture(scope="session")
 def nano_file(tmp_path_factory):
     """A checkpoint of the bundled model's shape whose random weights answer to prompts."""
-    from samplug.checkpoints import build, nano_config, save_model
+    from samplug.checkpoints import save_model
+    from samplug.variants import build
     from weights import randomise
 
     path = tmp_path_factory.mktemp("weights") / "drawn.pt"
-    save_model(path, randomise(build(nano_config())), nano_config(), dtype=torch.float32)
+    config = {"variant": "samplug-nano"}
+    save_model(path, randomise(build(config)), config, dtype=torch.float32)
     return path
 
 
@@ -59,5 +61,5 @@ def draw(height, width, seed):
     for _ in range(5):
         centre = int(rng.integers(width)), int(rng.integers(height))
         axes = int(rng.integers(8, width // 4)), int(rng.integers(8, height // 4))
-        cv2.ellipse(picture, centre, axes, float(rng.uniform(180)), 0, 360, rng.integers(0, 255, 3).tolist(), -1)
+        cv2.ellipse(picture, centre, axes, float(rng.uniform(0, 180)), 0, 360, rng.integers(0, 255, 3).tolist(), -1)
     return picture

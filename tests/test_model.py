@@ -1,6 +1,7 @@
 """`SAM`, the model class, and what scripts do with its results."""
 
 import copy
+import json
 import pickle
 
 import cv2
@@ -28,7 +29,7 @@ def model(nano_file):
 
 @pytest.fixture(scope="module")
 def result(model, pictures):
-    return model.predict(pictures[0], bboxes=BOXES, verbose=False)[0]
+    return model.predict(pictures[0], bboxes=BOXES, verbose=False, save=False)[0]
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_sources_of_every_kind_give_a_result_a_picture(model, folder, pictures, 
 @pytest.mark.host
 def test_a_stream_is_lazy_and_two_streams_do_not_meet(model, folder, pictures):
     one = model.predict(folder, points=[40, 40], stream=True, verbose=False)
-    other = model.predict(folder, bboxes=BOXES[0], stream=True, verbose=False)
+    other = model.predict(folder, bboxes=[10, 10, 90, 80], stream=True, verbose=False)
     pairs = list(zip(one, other, strict=True))
     assert len(pairs) == 3
     expected = model.predict(pictures[1], points=[40, 40], verbose=False)[0]
@@ -85,7 +86,7 @@ def test_results_do_what_scripts_ask_of_them(result, tmp_path):
         assert row == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] or row == [xs.min(), ys.min(), xs.max(), ys.max()]
     assert result.plot().shape == result.orig_img.shape
     assert [row["name"] for row in result.summary()] == ["0", "1"]
-    assert '"name": "1"' in result.to_json()
+    assert [row["name"] for row in json.loads(result.to_json())] == ["0", "1"]
     result.save_txt(str(tmp_path / "labels.txt"))
     assert [line.split()[0] for line in (tmp_path / "labels.txt").read_text().splitlines()] == ["0", "1"]
     result.save(str(tmp_path / "drawn.jpg"))
@@ -117,6 +118,7 @@ def test_files_are_saved_where_yolo_saves_them(nano_file, folder, tmp_path):
 @pytest.mark.host
 def test_the_five_callbacks_fire_and_none_is_left_behind(nano_file, pictures):
     model = SAM(str(nano_file))
+    model.predict(pictures[0], points=[40, 40], verbose=False)  # the host adds its own once, for every kind of model
     seen = []
     for event in EVENTS:
         model.add_callback(event, lambda predictor, event=event: seen.append(event))
@@ -162,7 +164,7 @@ def test_ultralytics_own_model_class_runs_our_predictor(nano_file, pictures, mod
 def test_ultralytics_own_sam_is_taken_over(tmp_path, pictures):
     import ultralytics
 
-    from samplug.checkpoints import build
+    from samplug.variants import build
     from weights import randomise
 
     weights = randomise(build({"variant": "mobile_sam"})).state_dict()

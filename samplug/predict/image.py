@@ -20,7 +20,8 @@ from samplug.masks import boxes_of, remove_small_regions, resize_to_picture
 from samplug.nn.types import Features
 from samplug.predict.answers import Frame, Prediction, answer_prompts, public_features, read_features, to_results
 from samplug.predict.everything import Settings, segment_everything
-from samplug.prompts import Prompts, View, per_picture
+from samplug.prompts import PictureSchedule, Prompts
+from samplug.view import View
 
 MULTIMASK = (False, "best", "all")
 NOTHING = Prompts(given=False)
@@ -161,6 +162,12 @@ class Predictor(BasePredictor):
             self.im = self.preprocess(self.batch[1])
             self.features = self.get_im_features(self.im)
         self._shown = self._key(self.batch[1])
+
+    def embed(self, image: Any) -> Embedding:
+        """Encode one picture for another run or another process: `Embedding.save`, then `embedding=` of a later call."""
+        self.set_image(image)
+        (picture,), (view,) = host.pictures(self.batch[1]), self._views(self.im, self.batch[1])
+        return Embedding.of(self.model, picture, read_features(self.features), view)
 
     def reset_image(self) -> None:
         """Forget the picture and its features."""
@@ -346,9 +353,11 @@ class Predictor(BasePredictor):
         if self.batch is None:
             raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
         paths, originals, *_ = self.batch
-        prompts = _prompts_of(said, originals, paths, first=self.seen)
-        pictures = host.pictures(originals)
-        return [Frame(*row) for row in zip(pictures, paths, self._views(im, originals), prompts, strict=True)]
+        pictures, views = host.pictures(originals), self._views(im, originals)
+        spellings = {name: said.get(name) for name in arguments.PROMPTS}
+        schedule = PictureSchedule(host.picture_count(self.dataset), **spellings)
+        prompts = [schedule.prompts_of(self.seen + i, path, views[i].picture) for i, path in enumerate(paths)]
+        return [Frame(*row) for row in zip(pictures, paths, views, prompts, strict=True)]
 
     def _views(self, im: Tensor, originals: list[np.ndarray] | Tensor) -> list[View]:
         shapes = [picture.shape[-2:] if isinstance(picture, Tensor) else picture.shape[:2] for picture in originals]
@@ -370,7 +379,8 @@ class Predictor(BasePredictor):
         """The features of some pictures: given, kept by `set_image`, or encoded now, all in one go."""
         if embedding is not None:
             given = embedding if isinstance(embedding, Embedding) else Embedding.load(embedding)
-            given.check(self.model, frames[0].picture, frames[0].view)
+            picture = frames[0].picture if frames[0].picture.any() else None  # black: the picture is not at hand
+            given.check(self.model, picture, frames[0].view)
             return given.features.to(self.device, self.torch_dtype)
         known = self._known_features()
         return read_features(self.get_im_features(im)) if known is None else known

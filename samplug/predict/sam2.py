@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from samplug.checkpoints import CheckpointError
-from samplug.nn import SAM2Model
+from samplug.nn.sam2 import SAM2Model
 from samplug.predict.image import Predictor
 
 
