@@ -1,0 +1,92 @@
+"""How good the network is on scenes it has not seen: overlaps at the picture's own size."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from samplug.nn.sam2 import SAM2Model
+from samplug.nn.types import Features
+
+from . import scenes
+from .batches import Batch, gather
+from .trainer import BOX, CLICK, best_mask, corrected_prompts, first_prompts, normalised
+
+SEED = 2**32  # first of the pictures for measuring: training's generators are seeded with pairs of numbers
+AT_ONCE = 8  # pictures
+
+
+@torch.no_grad()
+def measure(
+    model: SAM2Model, size: int, *, level: float = 1.0, count: int = 200, prompts: int = 3, held_out: bool = False
+) -> dict[str, float]:
+    """Mean overlaps on pictures that training never draws.
+
+    Args:
+        model: The network; it is left in eval mode.
+        size: Side of the pictures in pixels.
+        level: Of the scenes.
+        count: Pictures.
+        prompts: Objects asked for in each.
+        held_out: Of the outlines and surfaces that training never draws either.
+
+    Returns:
+        `click`, `box`, `three_clicks`: IoU of the mask the network itself holds for the best. `click_best`: of the best
+        of its masks. `box_as_mask`: of the box itself. `same`: IoU between the masks of two prompts of one picture
+        and `same_truth` what it should be; a network that does not hear its prompt has 1.
+    """
+    model.eval()
+    device = model.pixel_mean.device
+    rows = []
+    for start in range(0, count, AT_ONCE):
+        numbers = range(start, min(start + AT_ONCE, count))
+        generators = (np.random.default_rng(SEED + number) for number in numbers)
+        drawn = [scenes.draw(rng, size, size, level=level, held_out=held_out) for rng in generators]
+        batch = gather(drawn, prompts).to(device)
+        rows.append(_overlaps(model, model.encode(normalised(model, batch.images)), batch))
+    total = sum(len(row["click"]) for row in rows)
+    return {name: sum(row[name].sum().item() for row in rows) / total for name in rows[0]}
+
+
+def _overlaps(model: SAM2Model, features: Features, batch: Batch) -> dict[str, Tensor]:
+    """Each (N,)."""
+    click = model.answer(features, first_prompts(batch, CLICK), multimask=True)
+    box = model.answer(features, first_prompts(batch, BOX), multimask=True)
+    logits = chosen = best_mask(click.logits, click.iou)
+    prompts = first_prompts(batch, CLICK)
+    for _ in range(2):
+        prompts = corrected_prompts(prompts, logits, batch)
+        logits = model.answer(features, prompts).logits[:, 0]
+    found, beside = masks_of(chosen, batch), torch.roll(torch.arange(len(chosen)), -1)
+    return {
+        "click": iou(found, batch.masks),
+        "click_best": torch.stack([iou(masks_of(one, batch), batch.masks) for one in click.logits.unbind(1)]).amax(0),
+        "three_clicks": iou(masks_of(logits, batch), batch.masks),
+        "box": iou(masks_of(best_mask(box.logits, box.iou), batch), batch.masks),
+        "box_as_mask": iou(filled(batch), batch.masks),
+        "same": iou(found, found[beside]),
+        "same_truth": iou(batch.masks, batch.masks[beside]),
+    }
+
+
+def masks_of(logits: Tensor, batch: Batch) -> Tensor:
+    """Masks (N, H, W) at the picture's size of logits (N, h, w)."""
+    size = batch.masks.shape[-2:]
+    return F.interpolate(logits[:, None].float(), size=size, mode="bilinear", align_corners=False)[:, 0] > 0
+
+
+def iou(found: Tensor, wanted: Tensor) -> Tensor:
+    """Overlap of masks (N, H, W), each with its own: (N,)."""
+    union = (found | wanted).sum((1, 2))
+    return (found & wanted).sum((1, 2)) / union.clamp_min(1)
+
+
+def filled(batch: Batch) -> Tensor:
+    """The boxes as masks (N, H, W): what a user gets without any network."""
+    height, width = batch.masks.shape[-2:]
+    left, top, right, bottom = (edge[:, None, None] for edge in batch.boxes.unbind(1))
+    x = torch.arange(width, device=batch.boxes.device) + 0.5
+    y = torch.arange(height, device=batch.boxes.device)[:, None] + 0.5
+    return (x > left) & (x < right) & (y > top) & (y < bottom)

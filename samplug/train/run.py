@@ -1,0 +1,173 @@
+"""A leg of training from beginning to end: begin or go on, keep checkpoints, tell how it goes, make the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from samplug.checkpoints import build, save_model
+from samplug.files import write_aside
+
+from .batches import Steps
+from .check import measure
+from .settings import Settings
+from .start import listen_to_prompts
+from .trainer import Figures, Trainer
+
+CONFIG = {"variant": "samplug-nano"}
+CHECKPOINT, CURVES, WEIGHTS, CARD = "last.pt", "curves.csv", "samplug-nano.pt", "samplug-nano.json"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Where a leg is kept and how it is watched; none of this changes the curve.
+
+    Attributes:
+        folder: For `last.pt`, `curves.csv` and, at the end, `samplug-nano.pt` with its card.
+        begin: A checkpoint or shipped file whose weights the leg begins with; None for fresh ones.
+        device: Where it runs.
+        workers: Processes that draw scenes ahead; with 0 the training process draws them itself.
+        minutes: Stop after so many, as if interrupted; 0 for no limit.
+        save_every: Seconds between checkpoints.
+        say_every: Steps between lines on the screen.
+        check_every: Steps between looks at scenes not seen; 0 for none.
+        check_pictures: Pictures of such a look.
+    """
+
+    folder: Path
+    begin: Path | None = None
+    device: str = "cpu"
+    workers: int = 1
+    minutes: float = 0.0
+    save_every: float = 90.0
+    say_every: int = 25
+    check_every: int = 200
+    check_pictures: int = 24
+
+
+class Curves:
+    """The figures of every step, in a CSV file that a resumed leg goes on with."""
+
+    def __init__(self, path: Path, step: int):
+        self.path, self.waiting = path, []
+        kept = list(csv.DictReader(path.open(newline=""))) if path.exists() and step else []
+        self._write("w", [row for row in kept if int(row["step"]) <= step], header=True)
+
+    def add(self, figures: Figures) -> None:
+        """Take up one step; it is in the file after `flush`."""
+        self.waiting.append(figures)
+
+    def flush(self) -> list[Figures]:
+        """Write what waits, and return it."""
+        written, self.waiting = self.waiting, []
+        self._write("a", [asdict(figures) for figures in written])
+        return written
+
+    def _write(self, mode: str, rows: list[dict[str, Any]], header: bool = False) -> None:
+        with self.path.open(mode, newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Figures)])
+            if header:
+                writer.writeheader()
+            writer.writerows(rows)
+
+
+def train(settings: Settings, leg: Leg) -> Trainer:
+    """Run a leg, or the rest of it where its folder holds a checkpoint.
+
+    Raises:
+        Diverged: If the loss is no number any more; the last checkpoint stays.
+        ValueError: If the folder's checkpoint was made with other settings.
+    """
+    leg.folder.mkdir(parents=True, exist_ok=True)
+    trainer = prepared(settings, leg)
+    curves = Curves(leg.folder / CURVES, trainer.step)
+    began = said = saved = time.monotonic()
+    for batch in batches(settings, trainer.step, leg.workers):
+        curves.add(trainer.advance(batch))
+        if trainer.step % leg.say_every == 0:
+            said, elapsed = time.monotonic(), time.monotonic() - said
+            print(_line(curves.flush(), settings, elapsed), flush=True)
+        if leg.check_every and trainer.step % leg.check_every == 0:
+            print(_checked(trainer, leg.check_pictures), flush=True)
+        if time.monotonic() - saved > leg.save_every:
+            trainer.save(leg.folder / CHECKPOINT)
+            saved = time.monotonic()
+        if 0 < 60 * leg.minutes < time.monotonic() - began:
+            break
+    curves.flush()
+    trainer.save(leg.folder / CHECKPOINT)
+    return trainer
+
+
+def batches(settings: Settings, step: int, workers: int) -> DataLoader:
+    """The batches from a step to the end of the leg."""
+    rest = range(step, settings.steps)
+    return DataLoader(
+        Steps(settings), batch_size=None, sampler=rest, num_workers=workers, worker_init_fn=_draw_on_one_core
+    )
+
+
+def _draw_on_one_core(_: int) -> None:
+    """OpenCV would start as many threads in every worker as there are cores."""
+    cv2.setNumThreads(0)
+
+
+def prepared(settings: Settings, leg: Leg) -> Trainer:
+    """The trainer of a leg: as its checkpoint says, else with the weights it begins from, else fresh."""
+    torch.manual_seed(settings.seed)
+    model = build(CONFIG)
+    listen_to_prompts(model)
+    trainer = Trainer(model, settings, leg.device)
+    if (leg.folder / CHECKPOINT).exists():
+        trainer.resume(leg.folder / CHECKPOINT)
+    elif leg.begin:
+        trainer.begin_from(leg.begin)
+    return trainer
+
+
+def ship(trainer: Trainer, folder: Path, about: dict[str, Any]) -> Path:
+    """Write the averaged weights in half precision, `samplug-nano.pt`, and beside it their card.
+
+    Args:
+        trainer: Its running mean is what is kept.
+        folder: Where both files go.
+        about: What the card says beyond the settings: command, metrics, licence.
+    """
+    model = build(CONFIG)
+    model.load_state_dict(trainer.averaged())
+    card = {"network": CONFIG["variant"], "steps": trainer.step, "settings": asdict(trainer.settings), **about}
+    save_model(folder / WEIGHTS, model, CONFIG, card=card)
+    with write_aside(folder / CARD) as aside:
+        aside.write_text(json.dumps(card, indent=2) + "\n")
+    return folder / WEIGHTS
+
+
+def _line(recent: list[Figures], settings: Settings, seconds: float) -> str:
+    step, speed = recent[-1].step, len(recent) / max(seconds, 1e-9)
+    mean = {name: fmean(getattr(figures, name) for figures in recent) for name in asdict(recent[0])}
+    left = (settings.steps - step) / speed
+    return (
+        f"{step}/{settings.steps}  IoU click {mean['click_iou']:.3f} box {mean['box_iou']:.3f}  "
+        f"loss {mean['click_loss']:.3f} {mean['box_loss']:.3f} {mean['probe_loss']:.3f}  "
+        f"{speed * settings.pictures:.1f} pictures/s  {left / 60:.0f} min left"
+    )
+
+
+def _checked(trainer: Trainer, pictures: int) -> str:
+    """Overlaps of the averaged weights on unseen scenes, easy and as hard as the leg's own, as one line."""
+    model = build(CONFIG).to(trainer.device)
+    model.load_state_dict(trainer.averaged())
+    said = []
+    for level in (0.0, trainer.settings.level_end):
+        found = measure(model, trainer.settings.size, level=level, count=pictures)
+        said.append(f"level {level}: " + " ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    return "  unseen " + " | ".join(said)

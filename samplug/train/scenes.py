@@ -1,0 +1,228 @@
+"""Procedural pictures with exact visible masks: endless, seeded, easy to hard.
+
+A scene is painted back to front. Every layer has a number and the canvas remembers, per pixel, which layer is on top,
+so the visible masks are exact. An object is a set of layers: a part and the whole it belongs to are two objects that
+share layers, look-alikes are objects with one outline and one surface.
+
+Some outlines and surfaces are never used unless `held_out` asks for them: they show what a network makes of things it
+has not met.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from . import shapes, textures
+
+_PART_AREA = (0.04, 0.3)  # of the whole
+_LEAST_VISIBLE = 20 / 256**2  # of the picture: smaller objects are not asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture and its objects.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        masks: (N, H, W) bool, what is visible of each object; N >= 1.
+        whole: (N,) int64, for a part the index of the object it belongs to, else -1.
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    whole: np.ndarray
+
+
+@dataclass(eq=False)
+class _Canvas:
+    image: np.ndarray  # (H, W, 3) float32
+    top: np.ndarray  # (H, W) int16, the layer on top
+    objects: list[list[int]] = field(default_factory=list)  # layers of each object
+    whole: list[int] = field(default_factory=list)
+    layers: int = 1
+
+    @property
+    def side(self) -> float:
+        return float(np.sqrt(self.top.size))
+
+    def add(self, layers: list[int], whole: int = -1) -> int:
+        self.objects.append(layers)
+        self.whole.append(whole)
+        return len(self.objects) - 1
+
+    def paint(self, cover: np.ndarray, surface: np.ndarray) -> int:
+        """Lay a surface over the canvas where `cover` (H, W) uint8 says; returns the layer's number."""
+        box = cv2.boundingRect(cover)
+        window = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
+        below, alpha = self.image[window], (cover[window] * np.float32(1 / 255))[..., None]
+        below += alpha * (surface[window] - below)
+        self.top[window][cover[window] > 127] = self.layers
+        self.layers += 1
+        return self.layers - 1
+
+
+def draw(rng: np.random.Generator, height: int, width: int, *, level: float = 1.0, held_out: bool = False) -> Scene:
+    """Draw one picture.
+
+    Args:
+        rng: Source of every choice: the same generator state gives the same picture.
+        height: Of the picture, in pixels.
+        width: Of the picture, in pixels.
+        level: 0 gives one to three large plain objects, 1 clutter, fine textures, small objects and camera noise.
+        held_out: Use the outlines and surfaces that training never sees, beside the usual ones.
+    """
+    painter = _Painter(rng, level, held_out)
+    while True:
+        canvas = painter.scene(height, width)
+        scene = _finish(rng, canvas, level)
+        if len(scene.masks):
+            return scene
+
+
+class _Painter:
+    """Draws the layers of a scene, at one level of difficulty."""
+
+    def __init__(self, rng: np.random.Generator, level: float, held_out: bool):
+        self.rng, self.level = rng, level
+        self.outlines = shapes.HELD_OUT if held_out else shapes.FAMILIES
+        self.surfaces = textures.FAMILIES + 6 * textures.HELD_OUT if held_out else textures.FAMILIES
+
+    def scene(self, height: int, width: int) -> _Canvas:
+        rng, level = self.rng, self.level
+        canvas = _Canvas(self.surface(height, width), np.zeros((height, width), np.int16))
+        if rng.random() < 0.6 - 0.4 * level:
+            self.divide(canvas)
+        for _ in range(1 + rng.poisson(0.5 + 5 * level * rng.random())):
+            kind = rng.random()
+            if kind < 0.2 * level:
+                self.look_alikes(canvas)
+            elif kind < 0.2 * level + 0.1 + 0.3 * level:
+                self.whole_with_parts(canvas)
+            else:
+                self.single(canvas)
+        return canvas
+
+    def surface(self, height: int, width: int) -> np.ndarray:
+        rng = self.rng
+        families = self.surfaces if rng.random() < 0.15 + 0.6 * self.level else textures.PLAIN
+        return families[int(rng.integers(len(families)))](rng, height, width)
+
+    def outline(self) -> shapes.Shape:
+        return self.outlines[int(self.rng.integers(len(self.outlines)))](self.rng)
+
+    def cover(
+        self, canvas: _Canvas, outline: shapes.Shape, size: float, centre: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Coverage of an outline put somewhere; `size` is the square root of its area in pixels."""
+        rng = self.rng
+        height, width = canvas.top.shape
+        centre = rng.uniform(0.08, 0.92, 2) * [width, height] if centre is None else centre
+        placed = shapes.place(outline, centre, size, rng.uniform(0, 2 * np.pi), 2 ** rng.normal(0, 0.5))
+        return shapes.fill(placed, height, width)
+
+    def size(self, canvas: _Canvas) -> float:
+        """Square root of an area that is log-uniform between a least share of the picture, by level, and 40 %."""
+        least = 0.06 * (0.001 / 0.06) ** self.level
+        return float(np.exp(self.rng.uniform(np.log(least), np.log(0.4)) / 2)) * canvas.side
+
+    def divide(self, canvas: _Canvas) -> None:
+        """Split the background into two to four regions, each an object: sky, ground, walls."""
+        rng = self.rng
+        height, width = canvas.top.shape
+        sites = rng.uniform(0, 1, (int(rng.integers(2, 5)), 2)) * [width, height]
+        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+        bend = textures.noise(rng, height, width, 0.05) * rng.uniform(0, 0.12) * canvas.side
+        distance = [np.hypot(x - site[0], y - site[1]) for site in sites]
+        distance[0] = distance[0] + bend
+        owner = np.argmin(distance, axis=0)
+        canvas.add([0])
+        for number in range(1, len(sites)):
+            cover = (owner == number).astype(np.uint8) * 255
+            canvas.add([canvas.paint(cv2.GaussianBlur(cover, (3, 3), 0), self.surface(height, width))])
+
+    def single(self, canvas: _Canvas) -> None:
+        cover = self.cover(canvas, self.outline(), self.size(canvas))
+        self.shadow(canvas, cover)
+        canvas.add([canvas.paint(cover, self.shaded(canvas, cover))])
+
+    def look_alikes(self, canvas: _Canvas) -> None:
+        """Two to five objects with the same outline and the same surface."""
+        rng = self.rng
+        outline, size, surface = self.outline(), self.size(canvas) * 0.6, self.surface(*canvas.top.shape)
+        for _ in range(int(rng.integers(2, 6))):
+            cover = self.cover(canvas, outline, size * rng.uniform(0.85, 1.15))
+            self.shadow(canvas, cover)
+            canvas.add([canvas.paint(cover, surface)])
+
+    def whole_with_parts(self, canvas: _Canvas) -> None:
+        """One object made of several surfaces; each large enough piece is an object too."""
+        rng = self.rng
+        size = max(self.size(canvas), 0.12 * canvas.side)
+        cover = self.cover(canvas, self.outline(), size)
+        inside = np.argwhere(cover > 127)
+        if not len(inside):
+            return
+        self.shadow(canvas, cover)
+        layers = [canvas.paint(cover, self.shaded(canvas, cover))]
+        whole = canvas.add(layers)
+        for _ in range(int(rng.integers(1, 5))):
+            centre = inside[int(rng.integers(len(inside)))][::-1]
+            part = self.cover(canvas, self.outline(), size * np.sqrt(rng.uniform(*_PART_AREA)), centre)
+            part = np.minimum(part, cover)
+            layers.append(canvas.paint(part, self.surface(*canvas.top.shape)))
+            canvas.add([layers[-1]], whole)
+
+    def shaded(self, canvas: _Canvas, cover: np.ndarray) -> np.ndarray:
+        """A surface for one object, sometimes with light falling from a side."""
+        surface = self.surface(*canvas.top.shape)
+        if self.rng.random() < 0.3 + 0.3 * self.level:
+            relief = cv2.blur(cover, (int(0.1 * canvas.side) | 1,) * 2).astype(np.float32) / 255
+            shift = self.rng.integers(-6, 7, 2)
+            light = relief - np.roll(relief, (int(shift[0]), int(shift[1])), (0, 1))
+            surface = surface * (1 + np.float32(self.rng.uniform(0.3, 1.2)) * light)[..., None]
+        return surface
+
+    def shadow(self, canvas: _Canvas, cover: np.ndarray) -> None:
+        """Darken what lies beside an object; a shadow belongs to nobody."""
+        rng = self.rng
+        if rng.random() > 0.4 * self.level:
+            return
+        reach = int(0.06 * canvas.side)
+        shift = rng.integers(-reach, reach + 1, 2)
+        matrix = np.float64([[1, 0, shift[0]], [0, 1, shift[1]]])
+        soft = cv2.warpAffine(cover, matrix, cover.shape[::-1])
+        soft = cv2.blur(soft, (int(rng.uniform(0.01, 0.06) * canvas.side) | 1,) * 2)
+        canvas.image *= (1 - soft * np.float32(rng.uniform(0.2, 0.6) / 255))[..., None]
+
+
+def _finish(rng: np.random.Generator, canvas: _Canvas, level: float) -> Scene:
+    visible = np.stack([np.isin(canvas.top, layers) for layers in canvas.objects])
+    kept = visible.reshape(len(visible), -1).sum(1) >= max(_LEAST_VISIBLE * canvas.top.size, 12)
+    number = np.cumsum(kept) - 1
+    parents = np.array(canvas.whole, np.int64)
+    parents = np.where((parents >= 0) & kept[parents], number[parents], -1)
+    image = _camera(rng, canvas.image, level)
+    return Scene(image, visible[kept], parents[kept])
+
+
+def _camera(rng: np.random.Generator, image: np.ndarray, level: float) -> np.ndarray:
+    """What a camera does to a picture: light, blur, grain, tone, compression. (H, W, 3) float32 to uint8."""
+    height, width = image.shape[:2]
+    if rng.random() < 0.4 * level:
+        image = image * (1 + textures.noise(rng, height, width, 0)[..., None] * np.float32(rng.uniform(0, 0.2)))
+    if rng.random() < 0.5 * level:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))
+    if rng.random() < 0.7:
+        grain = rng.standard_normal((height, width, 3), np.float32)
+        image = image + grain * np.float32(rng.uniform(0, 0.015 + 0.035 * level))
+    if rng.random() < 0.1:
+        image = np.repeat(image.mean(2, keepdims=True), 3, axis=2)
+    image = np.clip(image, 0, 1) ** np.float32(2 ** rng.normal(0, 0.35))
+    picture = np.round(image * 255).astype(np.uint8)
+    if rng.random() < 0.4 * level:
+        _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
+        picture = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return picture

@@ -1,0 +1,34 @@
+"""Every choice of a training run; each field is a flag of `python -m samplug.train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+def option(default: object, text: str) -> object:
+    """A field with what `--help` says about it."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices that shape the curve; runs with equal settings and seed are equal, interrupted or not."""
+
+    size: int = option(128, "side of the pictures in pixels, a multiple of 32")
+    pictures: int = option(8, "pictures a step")
+    prompts: int = option(4, "objects asked for in each picture, each once by click and once by box")
+    steps: int = option(2000, "steps of this leg")
+    rate: float = option(1e-3, "learning rate of the decoder, the prompt encoder and the neck")
+    trunk_rate: float = option(1e-3, "learning rate of the encoder's trunk")
+    warmup: int = option(100, "steps over which the rates rise")
+    cooldown: float = option(0.4, "last share of the steps over which the rates fall to a twentieth, by a cosine")
+    decay: float = option(0.01, "weight decay of matrices")
+    clip: float = option(1.0, "largest norm of the gradient")
+    average: float = option(0.998, "decay of the running mean of the weights, which is what is kept in the end")
+    level: float = option(0.05, "hardest scenes at the first step, 0 to 1")
+    level_end: float = option(0.5, "hardest scenes at the last step, 0 to 1")
+    every_mask: int = option(1500, "steps in which all masks of an answer are trained, not the best one alone")
+    balance: float = option(1.0, "1 weighs object and background alike, 0 all pixels alike")
+    probe: float = option(1.0, "weight of the probe's loss, which teaches the encoder to group pixels")
+    corrections: float = option(0.3, "share of the steps with a second round: a click that corrects the first mask")
+    seed: int = option(0, "of everything that is drawn")

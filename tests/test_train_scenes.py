@@ -1,0 +1,89 @@
+"""Procedural pictures: the same from the same seed, with exact masks."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from samplug.train import scenes, shapes, textures
+
+
+def draw(seed: int, level: float = 1.0, held_out: bool = False, size: int = 96) -> scenes.Scene:
+    return scenes.draw(np.random.default_rng(seed), size, size, level=level, held_out=held_out)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_the_same_seed_draws_the_same_scene_and_another_seed_another(level):
+    first, again, other = draw(4, level), draw(4, level), draw(5, level)
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.masks, again.masks)
+    assert not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_object_is_visible_and_its_picture_is_rgb_bytes(held_out):
+    for seed in range(12):
+        scene = draw(seed, held_out=held_out)
+        assert scene.image.shape == (96, 96, 3)
+        assert scene.image.dtype == np.uint8
+        assert scene.masks.dtype == bool
+        assert scene.masks.sum((1, 2)).min() >= 12
+
+
+def test_objects_overlap_only_where_one_is_a_part_of_the_other():
+    parts = 0
+    for seed in range(30):
+        scene = draw(seed)
+        for part in np.flatnonzero(scene.whole >= 0):
+            parts += 1
+            assert not (scene.masks[part] & ~scene.masks[scene.whole[part]]).any()
+        alone = scene.masks[scene.whole < 0]
+        assert alone.sum(0).max() <= 1
+    assert parts > 20
+
+
+def test_a_mask_is_what_was_painted():
+    canvas = scenes._Canvas(np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.int16))
+    below = shapes.fill(shapes.place([[np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])]], [32, 32], 32, 0, 1), 64, 64)
+    above = np.roll(below, 16, axis=1)
+    first = canvas.paint(below, np.ones((64, 64, 3), np.float32))
+    second = canvas.paint(above, np.full((64, 64, 3), 0.5, np.float32))
+    assert np.array_equal(canvas.top == second, above > 127)
+    assert np.array_equal(canvas.top == first, (below > 127) & (above <= 127))
+    assert np.allclose(canvas.image[canvas.top == second].mean(), 0.5, atol=0.05)
+
+
+def test_an_easy_scene_has_few_large_objects_and_a_hard_one_many():
+    easy, hard = ([draw(seed, level).masks for seed in range(25)] for level in (0.0, 1.0))
+    assert np.mean([len(masks) for masks in easy]) < 5 < np.mean([len(masks) for masks in hard])
+    easy_area, hard_area = (np.median(np.concatenate([m.mean((1, 2)) for m in masks])) for masks in (easy, hard))
+    assert easy_area > 4 * hard_area
+
+
+@pytest.mark.parametrize("outline", shapes.FAMILIES + shapes.HELD_OUT, ids=lambda outline: outline.__name__)
+def test_a_placed_shape_has_the_area_asked_for(outline):
+    """Strokes and creatures have parts that overlap, so they may be smaller; none is larger."""
+    for seed in range(8):
+        shape = outline(np.random.default_rng(seed))
+        cover = shapes.fill(shapes.place(shape, np.array([128, 128]), 40, 0.3, 1.2), 256, 256)
+        assert 0.4 < cover.sum(dtype=np.float64) / 255 / 40**2 < 1.2
+
+
+def test_a_ring_has_a_hole():
+    shape = shapes.place(shapes.ring(np.random.default_rng(0)), np.array([64, 64]), 50, 0, 1)
+    pieces, _ = cv2.findContours((shapes.fill(shape, 128, 128) > 127).astype(np.uint8), cv2.RETR_CCOMP, 2)
+    assert len(pieces) == 2
+
+
+@pytest.mark.parametrize("texture", textures.FAMILIES + textures.HELD_OUT, ids=lambda texture: texture.__name__)
+def test_a_texture_is_a_picture_of_the_size_asked_for(texture):
+    surface = texture(np.random.default_rng(1), 40, 56)
+    assert surface.shape == (40, 56, 3)
+    assert surface.dtype == np.float32
+    assert -0.6 < surface.min() <= surface.max() < 1.6
+
+
+def test_held_out_families_are_not_among_those_that_training_draws():
+    assert not set(shapes.FAMILIES) & set(shapes.HELD_OUT)
+    assert not set(textures.FAMILIES) & set(textures.HELD_OUT)
