@@ -212,7 +212,7 @@ class TinyViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) -> features (B, out_chans, H / 16, W / 16)."""
-        x = self.patch_embed(x)
+        x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))  # the layout attention needs anyway
         for layer in self.layers:
             x = layer(x)
         return self.neck(x)
