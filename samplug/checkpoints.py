@@ -39,8 +39,8 @@ __all__ = [
 
 BUNDLED = "samplug-nano.pt"
 LISTED = 10  # names in an error before it says how many more there are
-LEFTOVERS = {  # tensors of known files that no mask depends on
-    "image_encoder.norm_head.weight": "MobileSAM's files keep the classifier its encoder was distilled from",
+UNUSED = {  # tensors that no mask depends on: files may have them or not
+    "image_encoder.norm_head.weight": "the classifier that MobileSAM's encoder was once distilled as",
     "image_encoder.norm_head.bias": "the same",
     "image_encoder.head.weight": "the same",
     "image_encoder.head.bias": "the same",
@@ -170,12 +170,14 @@ def _is_ultralytics_sam(kind: type) -> bool:
 def _network(contents: Contents, config: Mapping[str, Any] | None = None) -> SAMModel | SAM2Model:
     """The network these tensors are of, filled with a float32 copy of them, in eval mode."""
     model = _undrawn(config or contents.config or config_of(contents.tensors))
-    tensors = {name: tensor for name, tensor in contents.tensors.items() if name not in LEFTOVERS}
+    own = model.state_dict()
+    tensors = {name: tensor for name, tensor in contents.tensors.items() if name in own or name not in UNUSED}
+    tensors |= {name: torch.zeros_like(own[name]) for name in UNUSED if name in own and name not in tensors}
     _check_fit(model, tensors)
-    _check_finite(tensors)
+    _check_finite({name: tensors[name] for name, tensor in own.items() if tensor.is_floating_point()})
     with torch.no_grad():
-        for name, own in model.state_dict().items():
-            own.copy_(tensors[name])
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
     return model.eval()
 
 
@@ -200,14 +202,13 @@ def _undrawn(config: Mapping[str, Any]) -> SAMModel | SAM2Model:
 def _check_fit(model: SAMModel | SAM2Model, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not one for one the network's."""
     own = model.state_dict()
-    both = [name for name in own if name in tensors]
     differences = {
         "missing": [name for name in own if name not in tensors],
         "unexpected": [name for name in tensors if name not in own],
         "of another shape or kind": [
             f"{name} ({_form(tensors[name])}; the network's is {_form(own[name])})"
-            for name in both
-            if _form(tensors[name]) != _form(own[name])
+            for name in own
+            if name in tensors and not _fits(tensors[name], own[name])
         ],
     }
     said = [f"{len(names)} {what}: {_listed(names)}" for what, names in differences.items() if names]
@@ -230,10 +231,16 @@ def _is_finite(tensor: Tensor) -> bool:
     return tensor.numel() == 0 or bool(torch.stack(tensor.aminmax()).isfinite().all())
 
 
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Whether a tensor can fill one of the network's. Counters may be floats: people halve all of a state_dict."""
+    kinds_agree = tensor.is_floating_point() or not own.is_floating_point()
+    return tensor.shape == own.shape and kinds_agree and tensor.layout is torch.strided
+
+
 def _form(tensor: Tensor) -> str:
-    """Shape and kind of a tensor; floats of any width are alike."""
+    """Shape and kind of a tensor, for people."""
     kind = "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
-    layout = "" if tensor.layout is torch.strided else f" {tensor.layout}"
+    layout = "" if tensor.layout is torch.strided else f" {tensor.layout}".replace("torch.", "")
     return f"{kind} {'x'.join(map(str, tensor.shape)) or 'scalar'}{layout}"
 
 

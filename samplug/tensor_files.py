@@ -71,7 +71,7 @@ def _read_zip(path: Path) -> Contents:
     """A file of torch.save."""
     if fault := archive_fault(path):
         raise CheckpointError(f"It is damaged: {fault}. {GET_AGAIN}")
-    return unwrapped(_load(path, mmap=True))
+    return unwrapped(_load(path, mmap=path.suffix != ".safetensors"))  # torch.load goes by this one suffix
 
 
 def _read_old_pickle(path: Path) -> Contents:
@@ -82,7 +82,8 @@ def _read_old_pickle(path: Path) -> Contents:
 def _load(path: Path, mmap: bool) -> Any:
     _warn_where_pickles_are_unsafe()
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with path.open("rb") as file:
+            return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # damaged pickles raise anything; whatever it is, there is no second, laxer attempt
         raise _refusal(str(error)) from error
 
