@@ -266,10 +266,13 @@ def predict(settings: dict[str, Any]) -> None:
 
 def check_values(stock: dict[str, Any]) -> None:
     """Refuse values that Ultralytics would; its older spellings become the ones it has now, in place."""
+    from ultralytics.utils.checks import check_imgsz
+
     from samplug.host import get_cfg, select_device
 
     try:
         get_cfg(overrides=stock)
+        check_imgsz(stock.get("imgsz") or 640, stride=1, max_dim=2)
         select_device(stock.get("device"), verbose=False)
     except (TypeError, ValueError, SyntaxError) as error:
         raise Refusal(in_a_line(error)) from error

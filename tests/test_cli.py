@@ -1,9 +1,12 @@
 """The command line: words to arguments, refusals at once, and a picture segmented from the shell."""
 
+import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
 import pytest
 import yaml
 
@@ -19,9 +22,31 @@ def refused(*words):
     return str(caught.value)
 
 
+@pytest.fixture
+def files(pictures, tmp_path, monkeypatch):
+    """A folder of three drawn pictures, in which the command runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for i, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), picture)
+    return tmp_path
+
+
+@pytest.fixture
+def predict(files, nano_file):
+    """Runs `samplug predict` on the small random network, into the folder `out`."""
+
+    def run(*words):
+        cli.samplug(merge(["predict", f"model={nano_file}", f"project={files}", "name=out", *words]))
+        return files / "out"
+
+    return run
+
+
 # Words ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     "words",
     [
@@ -44,6 +69,7 @@ def test_spaces_round_the_sign_and_in_brackets_may_come_together():
     assert merge(["points", "=", "[[500,", "375]]", "save_txt"]) == ["points=[[500,375]]", "save_txt"]
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     "text", ["1", "0.5", "none", "TRUE", "false", "bus.jpg", "[[1, 2]]", "0,1", "rtsp://a/b", "{'a': 1}", "'x'"]
 )
@@ -57,6 +83,7 @@ def test_a_run_called_by_a_number_keeps_its_name():
     assert read(["name=007", "project=12"])[1] == {"name": "007", "project": "12"}
 
 
+@pytest.mark.host
 def test_the_table_of_the_host_is_read_without_importing_it():
     from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -161,6 +188,7 @@ def test_a_cfg_file_gives_what_the_words_do_not(tmp_path):
     assert read(["conf=0.5", f"cfg={path}"]) == ("predict", {"conf": 0.5, "points": [[1, 2]]})
 
 
+@pytest.mark.host
 def test_a_copy_of_the_hosts_own_cfg_is_taken(tmp_path):
     from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -225,3 +253,85 @@ def test_another_task_is_handed_to_the_host():
         text=True,
     )
     assert done.returncode != 0 and "sourcee" in done.stderr and "is not a valid YOLO argument" in done.stderr
+
+
+# Work -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.host
+def test_a_picture_is_segmented_and_saved(predict):
+    out = predict("source=in/0.png", "points=[[60, 80], [200, 120]]", "labels=[1, 1]", "save_txt")
+    drawn = cv2.imread(str(next(out.glob("0.*"))))
+    assert drawn.shape == (240, 320, 3)
+    assert len((out / "labels" / "0.txt").read_text().splitlines()) == 2
+
+
+@pytest.mark.host
+def test_a_folder_is_streamed(predict, files, monkeypatch):
+    from ultralytics.engine.results import Results
+
+    alive = []
+    stock = Results.verbose
+
+    def counting(result):
+        alive.append(sum(type(item) is Results for item in gc.get_objects()))
+        return stock(result)
+
+    monkeypatch.setattr(Results, "verbose", counting)
+    out = predict("source=in", "bboxes=[[20, 30, 120, 90]]")
+    assert len(list(out.glob("*.*"))) == 3
+    assert len(alive) == 3 and max(alive) <= 2, "results pile up"
+
+
+def test_masks_and_files_of_prompts_reach_the_network(predict, files, pictures):
+    mask = (pictures[0][..., 0] > 128) * 255
+    cv2.imwrite("mask.png", mask)
+    predict("source=in/0.png", "masks=mask.png")
+    (files / "p.json").write_text('{"points": [[60, 80]], "cls": [3], "names": {"3": "lamp"}}')
+    out = predict("source=in/0.png", "prompts=p.json", "save_txt", "exist_ok=True")
+    assert (out / "labels" / "0.txt").read_text().startswith("3 ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["source=in/0.png", "points=[[6000, 80]]"], "outside the picture"),
+        (["source=in/0.png", "points=[[1, 2, 3]]"], "points"),
+        (["source=none.png", "points=[[1, 2]]"], "none.png"),
+        (["source=in/0.png", "model=none.pt"], "none.pt"),
+        (["source=in/0.png", "model=in/0.png"], "0.png"),
+        (["source=in/0.png", "conf=high"], "conf"),
+        (["source=in/0.png", "imgsz=large"], "imgsz"),
+        (["source=in/0.png", "device=99"], "device"),
+        (["source=in/0.png", "prompts=none.json"], "none.json"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(predict, words, message):
+    with pytest.raises(Refusal) as caught:
+        predict(*words)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_our_own_mistakes_keep_their_traceback():
+    def broken(settings):
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        cli.refuse_as_a_line(broken, {})
+
+
+def test_the_console_script_prints_the_line_and_fails(monkeypatch, files, nano_file):
+    monkeypatch.setattr(sys, "argv", ["samplug", "predict", f"model={nano_file}", "source=none.png"])
+    with pytest.raises(SystemExit, match="^samplug: .*none.png"):
+        cli.main()
+
+
+@pytest.mark.slow
+def test_yolo_segments_saves_and_prints(files, nano_file):
+    words = ["sam", "predict", f"model={nano_file}", "source=in", "bboxes=[[20,", "30,", "120,", "90]]", "save_txt"]
+    words += [f"project={files}", "name=out"]
+    yolo = Path(sys.executable).with_name("yolo")
+    done = subprocess.run([str(yolo), *words], capture_output=True, text=True, cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert len(list((files / "out" / "labels").glob("*.txt"))) == 3
+    assert "image 3/3" in done.stdout and "Results saved to" in done.stdout

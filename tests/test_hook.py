@@ -51,6 +51,7 @@ def program(tmp_path):
     return run
 
 
+@pytest.mark.host
 def test_the_yolo_command_knows_sam():
     done = yolo("sam", "help")
     assert done.returncode == 0, done.stderr
@@ -150,6 +151,7 @@ def test_the_installed_hook_is_this_one():
     assert installed.read_bytes() == Path(yolo_hook.__file__).read_bytes(), "install again: pip install -e ."
 
 
+@pytest.mark.host
 def test_register_teaches_this_program_once(monkeypatch, capsys):
     import ultralytics.cfg
 
