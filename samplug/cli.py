@@ -68,11 +68,10 @@ def yolo(stock: Callable[[str], Any], debug: str = "") -> None:
 
 def register() -> None:
     """Let `ultralytics.cfg.entrypoint` know `sam` in this program too, as it does in the `yolo` command."""
+    import samplug_yolo  # where yolo_hook.py is installed; a wheel has no other copy
     import ultralytics.cfg
 
-    from samplug.yolo_hook import attach
-
-    attach(ultralytics.cfg)
+    samplug_yolo.attach(ultralytics.cfg)
 
 
 def claims(words: list[str]) -> bool:

@@ -4,7 +4,7 @@
 `hook` is such an entry point. In a program called `yolo` or `ultralytics` it waits for that module and wraps the one
 function the script calls; in any other program it does nothing. `SAMPLUG_YOLO=0` switches it off.
 
-A hook that failed would take `import torch` with it. So this file is installed a second time as the top-level module
+A hook that failed would take `import torch` with it. So this file is installed as the top-level module
 `samplug_yolo`, which stays importable when the package is not; it needs the standard library only, and never raises.
 """
 
