@@ -7,7 +7,7 @@ transposed convolutions are plain products and only the finished logits are put 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -130,10 +130,10 @@ class MaskDecoder(nn.Module):
         answers = []
         for part in self._slices(tokens, image):
             pictures = pictures_of(part, owner, image)
-            if shared:
-                view = shared[pictures]
-            else:
+            if shared is None:
                 view = self.transformer.look(image[pictures] + dense[part], image_pe, tokens[part])
+            else:
+                view = shared[pictures]
             levels = [level[pictures] for level in fine]
             answers.append(self._decode(view, image_pe, tokens[part], levels, multimask_output))
         return Answer.cat(answers)
@@ -146,12 +146,12 @@ class MaskDecoder(nn.Module):
         """Learned tokens and the prompt's, (N, T, C)."""
         return torch.cat([self._own_tokens().expand(len(sparse), -1, -1), sparse], dim=1)
 
-    def _slices(self, tokens: Tensor, image: Tensor) -> Iterator[slice]:
+    def _slices(self, tokens: Tensor, image: Tensor) -> list[slice]:
         """Prompts to decode at once: all for gradients and graphs, else as many as the cache holds."""
-        count = len(tokens)
-        if not recorded():
-            count = max(1, AT_ONCE.get(image.device.type, AT_ONCE_ELSEWHERE) // image[0].numel())
-        return (slice(start, start + count) for start in range(0, len(tokens), count))
+        if recorded():
+            return [slice(None)]
+        count = max(1, AT_ONCE.get(image.device.type, AT_ONCE_ELSEWHERE) // image[0].numel())
+        return [slice(start, start + count) for start in range(0, len(tokens), count)]
 
     def _decode(self, view: View, positions: Tensor, tokens: Tensor, fine: list[Tensor], multimask: bool) -> Answer:
         """Answer prompts whose pixels are in view."""
