@@ -102,7 +102,8 @@ class Embedding:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file of plain arrays, in the features' own precision; the write is atomic."""
-        tensors = {"image": self.features.image} | {f"fine_{i}": level for i, level in enumerate(self.features.fine)}
+        levels = {"image": self.features.image} | {f"fine_{i}": level for i, level in enumerate(self.features.fine)}
+        arrays: dict[str, Any] = {name: _bits(level) for name, level in levels.items()}
         header = {
             "format": FORMAT,
             "dtype": str(self.features.image.dtype).removeprefix("torch."),
@@ -112,7 +113,7 @@ class Embedding:
             "picture": self.picture,
         }
         with write_aside(path) as aside, aside.open("wb") as file:
-            np.savez(file, header=np.array(json.dumps(header)), **{name: _bits(t) for name, t in tensors.items()})
+            np.savez(file, header=np.array(json.dumps(header)), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Embedding:

@@ -104,7 +104,7 @@ def _refusal(message: str) -> CheckpointError:
 
 @cache
 def _warn_where_pickles_are_unsafe() -> None:
-    if torch.__version__ < (2, 10):
+    if torch.__version__ < "2.10":  # a TorchVersion, which compares as numbers do
         warnings.warn(
             f"PyTorch {torch.__version__} reads checkpoints with weights_only=True, but before 2.10 that is no sandbox "
             "(CVE-2025-32434, CVE-2026-24747): open only files you trust, use .safetensors, or upgrade PyTorch.",

@@ -191,31 +191,19 @@ _SAM2_1 = (
     HieraRow("sam2.1_l", 144, 2, (2, 6, 36, 4), (23, 33, 43), (8, 4, 16, 8), (7, 7)),
 )
 _NANO = HieraRow(
-    "samplug-nano",
-    32,
-    1,
-    (1, 2, 5, 2),
-    (5, 7),
-    (8, 4, 8, 4),
-    (7, 7),
-    image_size=256,
-    d_model=128,
-    mem_dim=32,
-    memory_layers=2,
-    memory_feedforward=512,
+    "samplug-nano", 32, 1, (1, 2, 5, 2), (5, 7), (8, 4, 8, 4), (7, 7),
+    image_size=256, d_model=128, mem_dim=32, memory_layers=2, memory_feedforward=512,
+)  # fmt: skip
+_ROWS: tuple[Row, ...] = (
+    ViTRow("sam_b", 768, 12, 12, (2, 5, 8, 11)),
+    ViTRow("sam_l", 1024, 24, 16, (5, 11, 17, 23)),
+    ViTRow("sam_h", 1280, 32, 16, (7, 15, 23, 31)),
+    TinyViTRow("mobile_sam"),
+    *(replace(row, variant=row.variant.replace("2.1", "2"), sam2_1=False) for row in _SAM2_1),
+    *_SAM2_1,
+    _NANO,
 )
-VARIANTS: dict[str, Row] = {
-    row.variant: row
-    for row in (
-        ViTRow("sam_b", 768, 12, 12, (2, 5, 8, 11)),
-        ViTRow("sam_l", 1024, 24, 16, (5, 11, 17, 23)),
-        ViTRow("sam_h", 1280, 32, 16, (7, 15, 23, 31)),
-        TinyViTRow("mobile_sam"),
-        *(replace(row, variant=row.variant.replace("2.1", "2"), sam2_1=False) for row in _SAM2_1),
-        *_SAM2_1,
-        _NANO,
-    )
-}
+VARIANTS: dict[str, Row] = {row.variant: row for row in _ROWS}
 
 
 def build(config: Mapping[str, Any]) -> SAMModel | SAM2Model:
