@@ -35,7 +35,7 @@ def run_checks() -> int:
     """Print the report; return 0 if all is well, else 1."""
     print(f"samplug {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
     wrong = 0
-    for check in (versions, devices, host, bundled_weights, folders, yolo_command):
+    for check in (versions, predictors, devices, bundled_weights, folders, yolo_command):
         for finding in findings_of(check):
             print(f"  {'wrong' if finding.remedy else 'ok':<6} {finding.subject:<16} {finding.state}", flush=True)
             if finding.remedy:
@@ -85,19 +85,7 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", text.partition("+")[0])))
 
 
-def devices() -> Iterator[Finding]:
-    """Name what networks can run on."""
-    import torch
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("cpu", f"{usable} cores, torch uses {torch.get_num_threads()} threads")
-    for i in range(torch.cuda.device_count()):
-        yield Finding(f"cuda:{i}", torch.cuda.get_device_name(i))
-    if torch.backends.mps.is_available():
-        yield Finding("mps", "Apple GPU")
-
-
-def host() -> Iterator[Finding]:
+def predictors() -> Iterator[Finding]:
     """Import what stands on Ultralytics, which says itself what it misses."""
     try:
         import samplug.host  # noqa: F401
@@ -105,6 +93,19 @@ def host() -> Iterator[Finding]:
         yield Finding("predictors", str(error), 'pip install "ultralytics>=8.3.200,<9"')
     else:
         yield Finding("predictors", "stand on this Ultralytics")
+
+
+def devices() -> Iterator[Finding]:
+    """Name what networks can run on."""
+    import torch
+
+    from samplug.host import usable_cores
+
+    yield Finding("cpu", f"{usable_cores()} cores, torch uses {torch.get_num_threads()} threads")
+    for i in range(torch.cuda.device_count()):
+        yield Finding(f"cuda:{i}", torch.cuda.get_device_name(i))
+    if torch.backends.mps.is_available():
+        yield Finding("mps", "Apple GPU")
 
 
 def bundled_weights() -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def test_the_report_says_so_when_all_is_well(monkeypatch, capsys):
 
 
 def test_one_thing_wrong_is_counted_and_comes_with_a_remedy(monkeypatch, capsys):
-    for name in ("versions", "devices", "host", "bundled_weights", "folders"):
+    for name in ("versions", "predictors", "devices", "bundled_weights", "folders"):
         monkeypatch.setattr(checks, name, lambda: iter([]))
     monkeypatch.setattr(checks, "yolo_command", lambda: iter([Finding("yolo sam", "is off", "turn it on")]))
     assert checks.run_checks() == 1
