@@ -59,8 +59,8 @@ class Curves:
 
     def __init__(self, path: Path, step: int):
         self.path, self.waiting = path, []
-        kept = list(csv.DictReader(path.open(newline=""))) if path.exists() and step else []
-        self._write("w", [row for row in kept if int(row["step"]) <= step], header=True)
+        kept = [row for row in self._read() if int(row["step"]) <= step]
+        self._write("w", kept, header=True)
 
     def add(self, figures: Figures) -> None:
         """Take up one step; it is in the file after `flush`."""
@@ -71,6 +71,12 @@ class Curves:
         written, self.waiting = self.waiting, []
         self._write("a", [asdict(figures) for figures in written])
         return written
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def _write(self, mode: str, rows: list[dict[str, Any]], header: bool = False) -> None:
         with self.path.open(mode, newline="") as file:
