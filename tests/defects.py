@@ -1,0 +1,383 @@
+"""Plant known mistakes in a copy of the project, one at a time, and see the tests turn red.
+
+    python tests/defects.py                  # all of them, as a table
+    python tests/defects.py pixel letterbox  # those with one of these words in their names
+
+A defect that survives is a gap in the tests; one whose text is no longer found has to follow the code. The exit status
+is 0 only if the tests are green without a defect and red with each.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("samplug", "tests", "examples", "pyproject.toml", "README.md", "LICENSE")
+LIMIT = 600  # seconds that one run of tests may take
+GREEN, RED = 0, 1  # exit statuses of pytest
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One mistake: in `file` of the package `old`, standing there once, becomes `new`; `tests` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def plant(self, package: Path) -> None:
+        """Make the mistake in a copy of the package."""
+        path = package / self.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            raise LookupError(f"{self.file} has this {text.count(self.old)} times instead of once: {self.old!r}")
+        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row of the table."""
+
+    name: str
+    good: bool
+    said: str
+    seconds: float
+
+
+DECODER = "test_nn_decoder.py"
+VIT = "test_nn_image.py"
+HIERA = "test_nn_hiera.py"
+RECALL = "test_recall.py"
+PICTURES = "test_parity_images.py"
+PHOTOGRAPHS = "test_parity_predict.py"
+PREDICTOR = "test_predictor.py"
+PROMPTS = "test_prompts.py"
+MASKS = "test_masks.py"
+EMBEDDINGS = "test_embeddings.py"
+CHECKPOINTS = "test_checkpoints.py"
+
+DEFECTS = (
+    # What a prompt is to the network
+    Defect(
+        "half a pixel missing",
+        "nn/prompt_encoder.py",
+        "HALF_PIXEL = 0.5",
+        "HALF_PIXEL = 0.0",
+        DECODER,
+    ),
+    Defect(
+        "padding point dropped",
+        "nn/prompt_encoder.py",
+        "pad=boxes is None",
+        "pad=False",
+        DECODER,
+    ),
+    Defect(
+        "padding point beside a box",
+        "nn/prompt_encoder.py",
+        "pad=boxes is None",
+        "pad=True",
+        DECODER,
+    ),
+    Defect(
+        "box corners swapped",
+        "nn/prompt_encoder.py",
+        "BOX_CORNERS = (2, 3)",
+        "BOX_CORNERS = (3, 2)",
+        DECODER,
+    ),
+    Defect(
+        "clicks before corners",
+        "nn/inputs.py",
+        "torch.cat([corners, xy], dim=1)",
+        "torch.cat([xy, corners], dim=1)",
+        PICTURES,
+    ),
+    Defect(
+        "padding has a place",
+        "nn/prompt_encoder.py",
+        "torch.where(somewhere, positions, 0)",
+        "positions",
+        DECODER,
+    ),
+    Defect(
+        "mask prompt turned round",
+        "mask_forms.py",
+        "two_valued(argument, array)), MASK_LOGIT, -MASK_LOGIT)",
+        "two_valued(argument, array)), -MASK_LOGIT, MASK_LOGIT)",
+        PROMPTS,
+    ),
+    Defect(
+        "mask prompt on in the padding",
+        "view.py",
+        "value=-MASK_LOGIT)",
+        "value=MASK_LOGIT)",
+        PROMPTS,
+    ),
+    Defect(
+        "mask prompt without anti-aliasing",
+        "view.py",
+        "align_corners=False, antialias=True)",
+        "align_corners=False, antialias=False)",
+        PROMPTS,
+    ),
+    # The decoder
+    Defect(
+        "owner ignored",
+        "nn/mask_decoder.py",
+        "rows = owner[part]",
+        "rows = torch.zeros_like(owner[part])",
+        PREDICTOR,
+    ),
+    Defect(
+        "first block like the others",
+        "nn/two_way.py",
+        "first=index == 0",
+        "first=False",
+        DECODER,
+    ),
+    Defect(
+        "single mask among the several",
+        "nn/mask_decoder.py",
+        "slice(1, None) if multimask",
+        "slice(0, 3) if multimask",
+        DECODER,
+    ),
+    Defect(
+        "unstable masks kept",
+        "nn/mask_decoder.py",
+        "< self.dynamic_multimask_stability_thresh, best, 0",
+        "< 0, best, 0",
+        DECODER,
+    ),
+    Defect(
+        "finer maps columns first",
+        "nn/mask_decoder.py",
+        "zip(down, across, strict=True)",
+        "zip(across, down, strict=True)",
+        DECODER,
+    ),
+    Defect(
+        "no-memory embedding missing",
+        "nn/sam2.py",
+        "Features(features.image + self.no_mem_embed.view(1, -1, 1, 1), features.fine)",
+        "features",
+        PICTURES,
+    ),
+    # Encoders
+    Defect(
+        "window of the new stage",
+        "nn/hiera.py",
+        "0 if i in global_att_blocks else window_spec[before]",
+        "0 if i in global_att_blocks else window_spec[stage]",
+        HIERA,
+    ),
+    Defect(
+        "shortcut not normed",
+        "nn/hiera.py",
+        "self.proj(normed)",
+        "self.proj(x)",
+        HIERA,
+    ),
+    Defect(
+        "relative positions turned round",
+        "nn/vit.py",
+        "place[:, None] - place + size - 1",
+        "place - place[:, None] + size - 1",
+        VIT,
+    ),
+    Defect(
+        "relative rows for columns",
+        "nn/vit.py",
+        "rows[..., :, None] + columns[..., None, :]",
+        "columns[..., :, None] + rows[..., None, :]",
+        VIT,
+    ),
+    Defect(
+        "bias of rows for columns",
+        "nn/tiny_vit.py",
+        "apart[:, None, :, None], apart[:, None, :]]",
+        "apart[:, None, :], apart[:, None, :, None]]",
+        VIT,
+    ),
+    # From the picture to the network and back
+    Defect(
+        "letterbox rounded down",
+        "view.py",
+        "max(round(side * gain), 1)",
+        "max(int(side * gain), 1)",
+        PROMPTS,
+    ),
+    Defect(
+        "one gain for both sides of a stretch",
+        "view.py",
+        "return h / height, w / width",
+        "return h / height, h / height",
+        PROMPTS,
+    ),
+    Defect(
+        "red and blue swapped",
+        "predict/image.py",
+        "np.stack(self.pre_transform(im))[..., ::-1]",
+        "np.stack(self.pre_transform(im))",
+        PHOTOGRAPHS,
+    ),
+    Defect(
+        "features of the last picture",
+        "predict/image.py",
+        "if self.features is None or self._key(self.batch[1]) != self._shown:",
+        "if self.features is None:",
+        PREDICTOR,
+    ),
+    Defect(
+        "input of the last picture",
+        "predict/image.py",
+        "if self.im is not None and self._key(im) == self._shown:",
+        "if self.im is not None:",
+        PREDICTOR,
+    ),
+    Defect(
+        "order of the prompts lost",
+        "prompt_batches.py",
+        "(torch.tensor(rows, device=device), even_batch",
+        "(torch.arange(len(rows), device=device), even_batch",
+        PROMPTS,
+    ),
+    Defect(
+        "masks dropped by the host's conf",
+        "predict/image.py",
+        "return None if self.args.conf == self._nobodys_conf else self.args.conf",
+        "return self.args.conf",
+        PREDICTOR,
+    ),
+    Defect(
+        "mask threshold of a probability",
+        "nn/sam2_parts.py",
+        "    mask_threshold = 0.0",
+        "    mask_threshold = 0.5",
+        PHOTOGRAPHS,
+    ),
+    Defect(
+        "padding enlarged with the picture",
+        "masks.py",
+        "(np.arange(side) + 0.5) * (span / side) - 0.5",
+        "(np.arange(side) + 0.5) * (cells / side) - 0.5",
+        MASKS,
+    ),
+    # Files
+    Defect(
+        "tensors left over or left out",
+        "checkpoints.py",
+        "    _check_fit(model, tensors)\n    _check_finite(tensors)\n    with",
+        "    _check_finite(tensors)\n    with",
+        CHECKPOINTS,
+    ),
+    Defect(
+        "code in a checkpoint runs",
+        "tensor_files.py",
+        "weights_only=True, mmap",
+        "weights_only=False, mmap",
+        CHECKPOINTS,
+    ),
+    Defect(
+        "embedding of another picture",
+        "embeddings.py",
+        "picture is not None and picture_fingerprint(picture) != self.picture",
+        "False",
+        EMBEDDINGS,
+    ),
+    # Videos
+    Defect(
+        "wrong memory slot",
+        "nn/recall.py",
+        "(f, num_maskmem - 1) for f in chosen",
+        "(f, 0) for f in chosen",
+        RECALL,
+    ),
+    Defect(
+        "pointers end with the memories",
+        "nn/recall.py",
+        "for d in range(1, reach)",
+        "for d in range(1, num_maskmem)",
+        RECALL,
+    ),
+)
+
+
+def check(tests: Iterable[str], defect: Defect | None = None) -> tuple[int, str]:
+    """Run tests in a copy of the project with a defect in it: pytest's exit status, and the first failure or error."""
+    with tempfile.TemporaryDirectory(prefix="samplug-defect-") as folder:
+        copy_project(Path(folder))
+        if defect:
+            defect.plant(Path(folder) / "samplug")
+        # As a module, pytest puts the folder it runs in before an installed samplug; other processes need the variable.
+        command = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-p", "no:cacheprovider"]
+        command += [f"tests/{file}" for file in tests]
+        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        run = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        lines = (run.stdout + run.stderr).splitlines()
+        failed = [line.split(" - ")[0].split("::")[-1] for line in lines if line.startswith(("FAILED", "ERROR"))]
+        return run.returncode, (failed or lines or ["nothing"])[-1]
+
+
+def copy_project(folder: Path) -> None:
+    """Copy what the tests need, so that a defect never touches the original."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, folder / name)
+
+
+def without_defect(tests: Iterable[str]) -> Outcome:
+    """The chosen tests as they are: they must pass, or their failing says nothing."""
+    start = time.monotonic()
+    status, said = check(tests)
+    said = "green" if status == GREEN else said
+    return Outcome("no defect", status == GREEN, said, time.monotonic() - start)
+
+
+def with_defect(defect: Defect) -> Outcome:
+    """The chosen tests with the defect: some of them must fail."""
+    start = time.monotonic()
+    try:
+        status, said = check([defect.tests], defect)
+    except (LookupError, subprocess.TimeoutExpired) as error:
+        return Outcome(defect.name, False, str(error), time.monotonic() - start)
+    said = said if status == RED else "SURVIVED" if status == GREEN else f"pytest ended with {status}: {said}"
+    return Outcome(defect.name, status == RED, said, time.monotonic() - start)
+
+
+def main(words: Sequence[str] = ()) -> int:
+    """Plant the defects whose names contain one of the words (all, without words); 0 if the tests catch each."""
+    chosen = [defect for defect in DEFECTS if not words or any(word in defect.name for word in words)]
+    start = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        green = pool.submit(without_defect, {defect.tests for defect in chosen})
+        outcomes = [report(outcome) for outcome in pool.map(with_defect, chosen)] + [report(green.result())]
+    good = bool(chosen) and all(outcome.good for outcome in outcomes)
+    print(f"{len(chosen)} defects, {time.monotonic() - start:.0f} s: {'all caught' if good else 'SEE ABOVE'}")
+    return 0 if good else 1
+
+
+def report(outcome: Outcome) -> Outcome:
+    """Print a row of the table as soon as it is known."""
+    mark = "ok  " if outcome.good else "FAIL"
+    print(f"{mark} {outcome.seconds:5.1f} s  {outcome.name:38}  {outcome.said}", flush=True)
+    return outcome
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
