@@ -43,11 +43,11 @@ class Taps:
     def __len__(self) -> int:
         return len(self.low)
 
-    def reached_by(self, first: int, last: int) -> slice:
-        """The pixels that look at any of the cells first … last."""
+    def reached_by(self, first: Tensor, last: Tensor) -> list[slice]:
+        """For each range of cells first … last, (N,) int64 both, the pixels that look at any of them."""
         start = torch.searchsorted(self.high, first)
         stop = torch.searchsorted(self.low, last, right=True)
-        return slice(int(start), int(stop))
+        return [slice(*pair) for pair in torch.stack([start, stop], 1).tolist()]
 
 
 def taps_of(logits: Tensor, view: View) -> tuple[Taps, Taps]:
@@ -96,9 +96,9 @@ def resize_to_picture(logits: Tensor, view: View, threshold: float = 0.0) -> Ten
     if not masks.numel():
         return masks
     inside = logits[:, : int(rows.high[-1]) + 1, : int(columns.high[-1]) + 1] > threshold
-    boxes = boxes_of(inside).long().tolist()
-    for i, (left, top, right, bottom) in enumerate(boxes):
-        down, across = rows.reached_by(top, bottom), columns.reached_by(left, right)
+    left, top, right, bottom = boxes_of(inside).long().T.contiguous()
+    places = zip(rows.reached_by(top, bottom), columns.reached_by(left, right), strict=True)
+    for i, (down, across) in enumerate(places):
         for first, values in enlarge(logits[i], rows[down], columns[across]):
             start = down.start + first
             torch.gt(values, threshold, out=masks[i, start : start + len(values), across])

@@ -307,6 +307,15 @@ def test_small_regions_go_and_duplicates_with_them_as_in_the_host():
     assert 0 not in remove_small_regions(masks, 10)[1]
 
 
+def test_a_hole_is_filled_before_its_ring_is_measured():
+    ring = torch.zeros(1, 20, 20, dtype=torch.bool)
+    ring[0, :12, :12] = True
+    ring[0, 15:18, 15:18] = True
+    ring[0, 16, 16] = False  # eight pixels around one
+    masks, _ = remove_small_regions(ring, 9)
+    assert masks[0, 15:18, 15:18].all()
+
+
 def test_no_masks_keep_none():
     masks, keep = remove_small_regions(torch.zeros(0, 5, 5, dtype=torch.bool), 10)
     assert masks.shape == (0, 5, 5)
