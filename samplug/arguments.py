@@ -21,28 +21,40 @@ class Argument:
 
 
 OWN: dict[str, Argument] = {
-    "points": Argument("prompts", None, "clicks in pixels: [[x, y], …] one an object, [[[x, y], [x, y]], …] several an object"),
+    "points": Argument(
+        "prompts", None, "clicks in pixels: [[x, y], …] one an object, [[[x, y], [x, y]], …] several an object"
+    ),
     "labels": Argument("prompts", None, "1 on the object, 0 off it, shaped like points; left out means 1"),
     "bboxes": Argument("prompts", None, "boxes in pixels, [[x1, y1, x2, y2], …], one an object"),
     "masks": Argument("prompts", None, "a mask an object: arrays, a picture file, or logits of an earlier answer"),
-    "prompts": Argument("prompts", None, "the four above in one dict, a JSON file, a YOLO result, or one of these a picture"),
+    "prompts": Argument(
+        "prompts", None, "the four above in one dict, a JSON file, a YOLO result, or one of these a picture"
+    ),
     "cls": Argument("prompts", None, "class of each object; left out: its place in the list"),
     "names": Argument("prompts", None, "names of the classes, a dict or a list"),
     "obj_ids": Argument("prompts", None, "id of each object, shown as the track id"),
     "embedding": Argument("prompts", None, "features saved by SAM.embed(...), in place of running the encoder"),
-    "multimask": Argument("answers", False, "False: one mask a prompt; 'best': the likeliest of three; 'all': all three"),
+    "multimask": Argument(
+        "answers", False, "False: one mask a prompt; 'best': the likeliest of three; 'all': all three"
+    ),
     "multimask_output": Argument("answers", False, "True is multimask='all', as Ultralytics and Meta spell it"),
-    "logits": Argument("answers", False, "True keeps the low-resolution logits in result.logits, to give back as masks="),
+    "logits": Argument(
+        "answers", False, "True keeps the low-resolution logits in result.logits, to give back as masks="
+    ),
     "resize": Argument("answers", "letterbox", "'letterbox' as Ultralytics, 'stretch' as Meta's SAM 2 predictor"),
     "points_stride": Argument("everything", 32, "clicks along a side of the grid, when nothing is prompted"),
     "points_batch_size": Argument("everything", 64, "clicks answered in one call"),
     "point_grids": Argument("everything", None, "own grids, one (N, 2) array in 0-1 for each layer of crops"),
     "conf_thres": Argument("everything", 0.88, "lowest predicted IoU of a mask that is kept"),
     "stability_score_thresh": Argument("everything", 0.95, "lowest stability of a mask that is kept"),
-    "stability_score_offset": Argument("everything", 0.95, "how far the threshold moves, in logits, to judge stability"),
+    "stability_score_offset": Argument(
+        "everything", 0.95, "how far the threshold moves, in logits, to judge stability"
+    ),
     "crop_n_layers": Argument("everything", 0, "layers of crops; layer i has 2^i crops a side"),
     "crop_overlap_ratio": Argument("everything", 512 / 1500, "overlap of crops in the first layer, halved each layer"),
-    "crop_downscale_factor": Argument("everything", 1, "the grid of layer i has points_stride / factor^i clicks a side"),
+    "crop_downscale_factor": Argument(
+        "everything", 1, "the grid of layer i has points_stride / factor^i clicks a side"
+    ),
     "crop_nms_thresh": Argument("everything", 0.7, "IoU of boxes above which a mask of a larger crop is dropped"),
     "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
 }

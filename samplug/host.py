@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,21 @@ __all__ = [
     "get_cfg",
     "picture_count",
     "pictures",
+    "say_once",
     "select_device",
     "setup_source",
     "wants_half",
 ]
 
-STREAM_METHODS = ("preprocess", "pre_transform", "inference", "postprocess", "setup_model", "setup_source", "write_results")
+STREAM_METHODS = (
+    "preprocess",
+    "pre_transform",
+    "inference",
+    "postprocess",
+    "setup_model",
+    "setup_source",
+    "write_results",
+)
 
 
 def check() -> None:
@@ -55,8 +65,8 @@ def check() -> None:
         import ultralytics
 
         raise ImportError(
-            f"samplug does not know ultralytics {ultralytics.__version__}: its BasePredictor has no {', '.join(absent)}. "
-            "Install a release that samplug is tested with: pip install 'ultralytics>=8.3.200,<9'."
+            f"samplug does not know ultralytics {ultralytics.__version__}: its BasePredictor has no "
+            f"{', '.join(absent)}. Install one that samplug is tested with: pip install 'ultralytics>=8.3.200,<9'."
         )
 
 
@@ -94,8 +104,8 @@ def drop_unsupported(args: Any) -> None:
 def chosen_conf(arguments: dict[str, Any]) -> float | None:
     """Return the `conf` somebody chose, or None.
 
-    The host's `Model.predict` adds conf=0.25 to every call, always together with rect=True; that is nobody's choice, and
-    would drop prompted masks in silence.
+    The host's `Model.predict` adds conf=0.25 to every call, always together with rect=True; that is nobody's choice,
+    and would drop prompted masks in silence.
     """
     conf = arguments.get("conf")
     by_host = conf == 0.25 and arguments.get("rect") is True and arguments.get("batch") == 1
@@ -115,8 +125,8 @@ def select_device(device: Any, verbose: bool = True) -> torch.device:
 def all_cores() -> Iterator[None]:
     """Compute on every core this process may use, and give the setting back.
 
-    The host's `select_device` leaves one core unused for the whole process, so a detector that ran before would halve the
-    speed on two cores. Any other number was chosen by the user (or by OMP_NUM_THREADS) and is kept.
+    The host's `select_device` leaves one core unused for the whole process, so a detector that ran before would halve
+    the speed on two cores. Any other number was chosen by the user (or by OMP_NUM_THREADS) and is kept.
     """
     threads = torch.get_num_threads()
     if threads != NUM_THREADS or "OMP_NUM_THREADS" in os.environ:
@@ -134,13 +144,19 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
+def say_once(line: str) -> None:
+    """Log a line the first time it is said in this process."""
+    LOGGER.info(line)
+
+
 def from_shell() -> bool:
     """Say whether a command line started this process, which then shows the device line as `yolo` does."""
     return Path(sys.argv[0]).stem in {"yolo", "ultralytics", "samplug"}
 
 
 def as_bgr(picture: np.ndarray) -> np.ndarray:
-    """Bring a picture to (H, W, 3) BGR bytes: grey, alpha, 16-bit and float arrays, which old releases pass on as they are.
+    """Bring a picture to (H, W, 3) BGR bytes: grey, alpha, 16-bit and float arrays, which old releases leave alone.
 
     Floats are 0-1 when none is above 1, else 0-255.
     """

@@ -22,9 +22,10 @@ def seeded():
 @pytest.fixture(scope="session")
 def nano_file(tmp_path_factory):
     """A checkpoint of the bundled model's shape whose random weights answer to prompts."""
+    from weights import randomise
+
     from samplug.checkpoints import save_model
     from samplug.variants import build
-    from weights import randomise
 
     path = tmp_path_factory.mktemp("weights") / "drawn.pt"
     config = {"variant": "samplug-nano"}

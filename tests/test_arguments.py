@@ -11,9 +11,39 @@ TRAINING = {"epochs", "lr0", "mosaic", "optimizer", "workers", "data", "close_mo
 @pytest.mark.host
 def test_every_predict_argument_of_the_host_has_its_fate():
     """What `yolo predict` documents is in the table; the rest belongs to other modes."""
-    of_predict = """source conf iou imgsz half device batch vid_stride stream_buffer visualize augment agnostic_nms
-        classes retina_masks embed project name show save save_frames save_txt save_conf save_crop show_labels
-        show_conf show_boxes line_width verbose max_det dnn compile""".split()
+    of_predict = [
+        "source",
+        "conf",
+        "iou",
+        "imgsz",
+        "half",
+        "device",
+        "batch",
+        "vid_stride",
+        "stream_buffer",
+        "visualize",
+        "augment",
+        "agnostic_nms",
+        "classes",
+        "retina_masks",
+        "embed",
+        "project",
+        "name",
+        "show",
+        "save",
+        "save_frames",
+        "save_txt",
+        "save_conf",
+        "save_crop",
+        "show_labels",
+        "show_conf",
+        "show_boxes",
+        "line_width",
+        "verbose",
+        "max_det",
+        "dnn",
+        "compile",
+    ]
     for name in of_predict:
         if name in DEFAULT_CFG_DICT:
             assert arguments.fate(name) != arguments.ELSEWHERE, name
@@ -27,7 +57,14 @@ def test_our_names_hide_none_that_predict_honours():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"agnostic_nms": True}, {"augment": True}, {"visualize": True}, {"max_det": 1}, {"retina_masks": False}, {"dnn": True}],
+    [
+        {"agnostic_nms": True},
+        {"augment": True},
+        {"visualize": True},
+        {"max_det": 1},
+        {"retina_masks": False},
+        {"dnn": True},
+    ],
 )
 def test_arguments_listed_without_effect_have_none(nano_file, pictures, setting):
     model = SAM(str(nano_file))

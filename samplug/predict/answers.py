@@ -19,8 +19,8 @@ class Prediction(tuple):
     """What `inference` returns: (logits (N, h, w), scores (N,)), or with no prompt (masks, scores, boxes (N, 4)).
 
     It unpacks like the plain tuple that Ultralytics' SAM returns, and knows in addition for each row the picture it
-    belongs to (`owner`, (N,)) and the prompt it answers (`prompt`, (N,)), both int64 on the CPU, pictures and prompts in
-    order. `prompts` are those of each picture.
+    belongs to (`owner`, (N,)) and the prompt it answers (`prompt`, (N,)), both int64 on the CPU, pictures and prompts
+    in order. `prompts` are those of each picture.
     """
 
     owner: Tensor
@@ -65,7 +65,7 @@ class Prediction(tuple):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture in hand: its BGR bytes (H, W, 3), where it came from, how it lies in the network's input, its prompts."""
+    """One picture in hand: BGR bytes (H, W, 3), where it came from, how it lies in the network's input, its prompts."""
 
     picture: np.ndarray
     path: str
@@ -104,8 +104,8 @@ def answer_prompts(
         features: of the F pictures.
         views: how each picture lies in the network's input.
         prompts: the objects of each picture, in its pixels.
-        multimask: False for one mask a prompt, "best" for the one of three with the highest predicted IoU, "all" for all
-            three, next to each other.
+        multimask: False for one mask a prompt, "best" for the one of three with the highest predicted IoU, "all" for
+            all three, next to each other.
     """
     masks = 3 if multimask == "all" else 1
     counts = torch.tensor([len(few) for few in prompts])
@@ -140,7 +140,7 @@ def to_results(
     """Bring one picture's rows to its own size and wrap them as `Results`.
 
     `boxes` and `masks` always exist, with zero rows when nothing was found. `boxes.cls` is the class given, else the
-    index of the prompt; `boxes.id` exists when ids were given. `result.prompt_index` (N,) says which prompt a row answers.
+    index of the prompt; `boxes.id` exists when ids were given. `result.prompt_index` (N,) says whose answer a row is.
 
     Args:
         prediction: the rows of this picture alone.
@@ -193,4 +193,3 @@ def _rows(masks: Tensor, prediction: Prediction, classes: Tensor, ids: tuple[int
     if ids is not None:
         columns.insert(1, torch.tensor(ids, dtype=torch.float32, device=masks.device)[prediction.prompt][:, None])
     return torch.cat(columns, 1)
-

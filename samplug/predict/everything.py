@@ -1,4 +1,4 @@
-"""Segment everything: a grid of clicks, three masks each, and what survives the filters (Kirillov et al. 2023, appendix B)."""
+"""Segment everything: a grid of clicks, three masks each, what survives the filters (arXiv 2304.02643, appendix B)."""
 
 from __future__ import annotations
 
@@ -63,10 +63,13 @@ class Found:
 
     @staticmethod
     def cat(parts: Sequence[Found]) -> Found:
+        """Join what was found in several places, in order."""
         return Found(*(torch.cat([getattr(part, name) for part in parts]) for name in ("masks", "scores", "boxes")))
 
 
-def segment_everything(model: nn.Module, im: Tensor, view: View, settings: Settings, features: Features | None) -> Found:
+def segment_everything(
+    model: nn.Module, im: Tensor, view: View, settings: Settings, features: Features | None
+) -> Found:
     """Find the masks of one picture.
 
     Args:
@@ -81,13 +84,17 @@ def segment_everything(model: nn.Module, im: Tensor, view: View, settings: Setti
     """
     grids = settings.point_grids
     if grids is None:
-        strides = [settings.points_stride / settings.crop_downscale_factor**i for i in range(settings.crop_n_layers + 1)]
+        strides = [
+            settings.points_stride / settings.crop_downscale_factor**i for i in range(settings.crop_n_layers + 1)
+        ]
         grids = [grid(max(1, int(stride))) for stride in strides]
     crops = [crop for crop in crops_of(im.shape[-2:], settings) if shows_picture(crop, view)]
     parts = [_one_crop(model, im, view, crop, grids[crop.layer], settings, features) for crop in crops]
     found = Found.cat(parts)
     if len(crops) > 1:
-        areas = torch.cat([torch.full((len(p.scores),), float(math.prod(c.size))) for p, c in zip(parts, crops, strict=True)])
+        areas = torch.cat(
+            [torch.full((len(p.scores),), float(math.prod(c.size))) for p, c in zip(parts, crops, strict=True)]
+        )
         found = found[nms(found.boxes, 1 / areas.to(found.boxes), settings.crop_nms_thresh)]
     return _without_specks(found, view, settings)
 
@@ -119,7 +126,13 @@ def shows_picture(crop: Crop, view: View) -> bool:
 
 
 def _one_crop(
-    model: nn.Module, im: Tensor, view: View, crop: Crop, points: np.ndarray, settings: Settings, features: Features | None
+    model: nn.Module,
+    im: Tensor,
+    view: View,
+    crop: Crop,
+    points: np.ndarray,
+    settings: Settings,
+    features: Features | None,
 ) -> Found:
     left, top, right, bottom = crop.box
     if features is None or crop.layer:
@@ -135,7 +148,7 @@ def _one_crop(
 
 
 def _clicks(points: np.ndarray, crop: Crop, view: View, shape: Sequence[int]) -> Tensor:
-    """Spread a grid in 0-1 over the part of a crop that is picture, in pixels of the crop brought to the input's size."""
+    """Spread a grid in 0-1 over what is picture in a crop, in pixels of the crop brought to the input's size."""
     left, top, right, bottom = crop.box
     height, width = view.content
     share = np.minimum((width - left, height - top), (right - left, bottom - top)) / (right - left, bottom - top)

@@ -1,39 +1,42 @@
-"""SAM on pictures as a `BasePredictor`: Ultralytics' loaders, LetterBox, callbacks and `Results` around our networks."""
+"""SAM on pictures as a `BasePredictor`: Ultralytics' loaders, LetterBox, callbacks and `Results` and our networks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
+from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplug import arguments, host
 from samplug.checkpoints import BUNDLED, adopt, load_model
 from samplug.embeddings import Embedding, picture_fingerprint
-from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, LetterBox, Results
+from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, Results
 from samplug.masks import boxes_of, remove_small_regions, resize_to_picture
 from samplug.nn.types import Features
 from samplug.predict.answers import Frame, Prediction, answer_prompts, public_features, read_features, to_results
 from samplug.predict.everything import Settings, segment_everything
+from samplug.predict.fit import fit, to_rgb
+from samplug.predict.precision import in_precision
 from samplug.prompts import PictureSchedule, Prompts
 from samplug.view import View
 
+NOT_FOR_PHOTOS = (
+    f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
+    "name sam2.1_t.pt, sam2.1_s.pt, sam2.1_b.pt, sam2.1_l.pt, mobile_sam.pt, sam_b.pt or sam_l.pt, which are fetched."
+)
 MULTIMASK = (False, "best", "all")
 NOTHING = Prompts(given=False)
-_HALVES: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
 
 
 class Predictor(BasePredictor):
     """Segment pictures with SAM, MobileSAM, SAM 2 or 2.1: what prompts ask for, or everything.
 
-    Every argument of ours (`samplug.arguments.OWN`) may stand in `overrides`, in `set_prompts` or in the call; the later
-    wins. Without `imgsz` the network's own size is used, without `batch` one picture at a time, without `conf` every
-    prompted mask is kept.
+    Every argument of ours (`samplug.arguments.OWN`) may stand in `overrides`, in `set_prompts` or in the call; the
+    later wins. Without `imgsz` the network's own size is used, without `batch` one picture at a time, without `conf`
+    every prompted mask is kept.
 
     Attributes:
         model: the network, shared between predictors and never changed by running.
@@ -89,7 +92,7 @@ class Predictor(BasePredictor):
         return load_model(self.args.model)
 
     def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
-        """Put a network to work: ours, a path, Ultralytics' own SAM module (its weights are taken over), or `args.model`."""
+        """Put a network to work: ours, a path, Ultralytics' SAM module (its weights are copied), or `args.model`."""
         with torch.inference_mode(False), torch.no_grad():  # the network outlives this call
             if isinstance(model, str):
                 model = load_model(model)
@@ -99,8 +102,10 @@ class Predictor(BasePredictor):
             if half and self.device.type == "cpu":
                 LOGGER.warning("half precision is slow on a CPU and rounds masks away: computing in fp32.")
                 half = False
-            self.model = _in_precision(model.to(self.device).eval(), half)
+            self.model = in_precision(model.to(self.device).eval(), half)
         host.brand(self.model, half)
+        if self.model.variant == Path(BUNDLED).stem and self.args.verbose:
+            host.say_once(NOT_FOR_PHOTOS)
         self.torch_dtype = torch.float16 if half else torch.float32
         self.mean, self.std = self.model.pixel_mean.float(), self.model.pixel_std.float()
         self.done_warmup = True
@@ -135,20 +140,12 @@ class Predictor(BasePredictor):
         """Bring BGR pictures, or a (F, 3, h, w) RGB tensor in 0-1, to the network's normalised input (F, 3, h, w)."""
         if self.im is not None and self._key(im) == self._shown:
             return self.im
-        if isinstance(im, Tensor):
-            tensor = im.to(self.device).float() * 255
-        else:
-            stacked = np.ascontiguousarray(np.stack(self.pre_transform(im))[..., ::-1])
-            tensor = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).float()
+        tensor = to_rgb(im if isinstance(im, Tensor) else self.pre_transform(im), self.device)
         return ((tensor - self.mean) / self.std).to(self.torch_dtype)
 
     def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
         """Fit each picture into `imgsz`: letterboxed to the top left, or stretched with anti-aliasing."""
-        pictures = [host.as_bgr(picture) for picture in im]
-        if self._option("resize") == "stretch":
-            return [_stretch(picture, self.imgsz) for picture in pictures]
-        letterbox = LetterBox(self.imgsz, auto=False, center=False)
-        return [letterbox(image=picture) for picture in pictures]
+        return [fit(picture, self.imgsz, self._option("resize")) for picture in im]
 
     def set_image(self, image: Any) -> None:
         """Encode one picture (a path or a BGR array), to be prompted many times by calls without a source."""
@@ -156,7 +153,9 @@ class Predictor(BasePredictor):
             self.setup_model()
         self.setup_source(image)
         if len(self.dataset) != 1:
-            raise ValueError(f"set_image takes one picture, not {len(self.dataset)}: give a list as the source instead.")
+            raise ValueError(
+                f"set_image takes one picture, not {len(self.dataset)}: give a list as the source instead."
+            )
         self.batch = next(iter(self.dataset))
         with torch.inference_mode(), host.all_cores():
             self.im = self.preprocess(self.batch[1])
@@ -164,7 +163,7 @@ class Predictor(BasePredictor):
         self._shown = self._key(self.batch[1])
 
     def embed(self, image: Any) -> Embedding:
-        """Encode one picture for another run or another process: `Embedding.save`, then `embedding=` of a later call."""
+        """Encode one picture for another run or process: `Embedding.save`, then `embedding=` of a later call."""
         self.set_image(image)
         (picture,), (view,) = host.pictures(self.batch[1]), self._views(self.im, self.batch[1])
         return Embedding.of(self.model, picture, read_features(self.features), view)
@@ -200,7 +199,7 @@ class Predictor(BasePredictor):
 
         Args:
             im: (F, 3, h, w) normalised input.
-            bboxes: (N, 4) xyxy in pixels of the picture, as all prompts; for several pictures see `prompts.per_picture`.
+            bboxes: (N, 4) xyxy in pixels of the picture, as all prompts; several pictures: `prompts.PictureSchedule`.
             points: (N, 2), (N, P, 2) or ragged.
             labels: 1 on the object, 0 off it; left out means 1.
             masks: a mask an object.
@@ -278,8 +277,10 @@ class Predictor(BasePredictor):
             parts.append(Prediction(found.masks, found.scores, found.boxes, owner=owner))
         return Prediction.cat(parts)
 
-    def postprocess(self, preds: Prediction | tuple, img: Tensor, orig_imgs: list[np.ndarray] | Tensor) -> list[Results]:
-        """Bring a batch's masks to the size of their pictures, one `Results` a picture, rows in the order of the prompts."""
+    def postprocess(
+        self, preds: Prediction | tuple, img: Tensor, orig_imgs: list[np.ndarray] | Tensor
+    ) -> list[Results]:
+        """Bring a batch's masks to the size of their pictures, one `Results` a picture, in prompt order."""
         prediction = preds if isinstance(preds, Prediction) else Prediction(*preds)
         originals, views = host.pictures(orig_imgs), self._views(img, orig_imgs)
         prompts = prediction.prompts or [NOTHING] * len(originals)
@@ -390,20 +391,3 @@ class Predictor(BasePredictor):
         if self.features is None or self._key(self.batch[1]) != self._shown:
             return None
         return read_features(self.features)
-
-
-def _stretch(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Resize (H, W, 3) to a shape with anti-aliasing, as floats 0-255: what Meta's SAM 2 picture predictor does."""
-    tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
-    resized = F.interpolate(tensor, tuple(shape), mode="bilinear", align_corners=False, antialias=True)
-    return resized[0].permute(1, 2, 0).numpy()
-
-
-def _in_precision(model: nn.Module, half: bool) -> nn.Module:
-    """Return the network in fp32, or a copy of it in fp16 that is made once: halving in place would lose its bits."""
-    if not half:
-        return model.float()
-    device = next(model.parameters()).device
-    if model not in _HALVES:
-        _HALVES[model] = deepcopy(model).half()
-    return _HALVES[model].to(device)

@@ -12,8 +12,8 @@ from samplug.predict.image import Predictor
 class SAM2Predictor(Predictor):
     """Segment pictures with SAM 2 or 2.1: a `Predictor` that refuses other networks.
 
-    Its features are {"image_embed": (F, C, h/16, w/16), "high_res_feats": [(F, C/8, h/4, w/4), (F, C/4, h/8, w/8)]}, the
-    no-memory embedding added.
+    Its features are {"image_embed": (F, C, h/16, w/16), "high_res_feats": [(F, C/8, h/4, w/4), (F, C/4, h/8, w/8)]},
+    the no-memory embedding added.
     """
 
     def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
