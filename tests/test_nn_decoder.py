@@ -159,9 +159,9 @@ def test_a_shaky_mask_gives_way_to_the_best_of_the_several_but_not_in_training()
         training = ours.train()(*arguments)
     best = several.iou.argmax(1)
     rows = torch.arange(40)
-    assert torch.equal(replaced.logits[:, 0], several.logits[rows, best])
-    assert torch.equal(replaced.iou[:, 0], several.iou[rows, best])
-    assert torch.equal(training.logits, plain.logits)
+    close(replaced.logits[:, 0], several.logits[rows, best])
+    close(replaced.iou[:, 0], several.iou[rows, best])
+    close(training.logits, plain.logits)
     inner, outer = ((plain.logits > level).sum((1, 2, 3)) for level in (0.05, -0.05))
     shaky = inner < 0.98 * outer
     assert 0 < shaky.sum() < 40
@@ -219,12 +219,10 @@ def test_gradients_reach_every_parameter_and_agree():
     theirs(*arguments, True)[0].square().mean().backward()
     expected = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
-        peer = expected[name].grad
-        if peer is None or name.endswith(
-            "k_proj.bias"
-        ):  # softmax does not see a bias of the keys: its gradient is noise
-            continue
-        assert (parameter.grad - peer).abs().max() <= 1e-4 * peer.abs().max() + 1e-9, name
+        peer, mine = expected[name].grad, parameter.grad
+        if name.endswith("k_proj.bias") or peer is None or not peer.any():
+            continue  # softmax does not see a bias of the keys: its gradient is rounding, or none
+        assert (mine - peer).abs().max() <= 1e-4 * peer.abs().max(), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -240,8 +238,16 @@ def test_half_precision_stays_close(dtype):
 
 @pytest.mark.slow
 def test_the_decoder_can_be_exported():
-    ours, arguments = noisy(sam()), inputs(1, 3)
-    close(torch.export.export(ours, arguments).module()(*arguments).logits, ours(*arguments).logits)
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.decoder = noisy(sam())
+
+        def forward(self, *arguments):
+            return self.decoder(*arguments).logits
+
+    network, arguments = Logits(), inputs(1, 3)
+    close(torch.export.export(network, arguments).module()(*arguments), network(*arguments))
 
 
 def test_prompts_for_several_pictures_need_owners():
@@ -279,7 +285,7 @@ def trained_like(module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("multimask", [False, True])
-@pytest.mark.parametrize("prompts", [1, 5])
+@pytest.mark.parametrize("prompts", [1, 3])
 def test_the_full_size_decoder_agrees_with_metas_sam(prompts, multimask):
     modeling = peer_package("segment_anything.modeling")
     ours = trained_like(MaskDecoder(256, TwoWayTransformer(2, 256, 8, 2048)))
@@ -295,7 +301,7 @@ def test_the_full_size_decoder_agrees_with_metas_sam(prompts, multimask):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("multimask", [False, True])
-@pytest.mark.parametrize("prompts", [1, 5])
+@pytest.mark.parametrize("prompts", [1, 3])
 def test_the_full_size_decoder_agrees_with_metas_sam_2(prompts, multimask):
     official = peer_package("sam2.modeling.sam.mask_decoder").MaskDecoder
     peer_transformer = peer_package("sam2.modeling.sam.transformer").TwoWayTransformer(2, 256, 8, 2048)
