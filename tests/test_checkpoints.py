@@ -348,6 +348,19 @@ def test_weights_too_large_for_the_file_are_not_saved(tmp_path):
     save_model(tmp_path / "a.pt", model, TOY_VIT, dtype=torch.float32)
 
 
+def test_a_save_that_breaks_off_leaves_the_file_that_was_there(tmp_path, toy, monkeypatch):
+    def full_disk(content, path):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    save_model(tmp_path / "a.pt", toy, TOY_VIT)
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(tmp_path / "a.pt", toy, TOY_VIT)
+    assert load_model(tmp_path / "a.pt").variant == "toy"
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
 # what does not load
 
 
