@@ -31,7 +31,7 @@ YOLO_SECTION = """
     samplug: Segment Anything by prompts (`yolo sam help` tells all arguments)
 
         yolo sam predict model=sam2.1_t.pt source=bus.jpg points="[[500, 375]]" labels="[1]"
-        yolo sam predict source=clip.mp4 bboxes="[[40, 60, 320, 400]]"
+        yolo sam predict source=pictures/ prompts=prompts.json save_txt
 """
 
 
@@ -77,9 +77,8 @@ def register() -> None:
 def claims(words: list[str]) -> bool:
     """Whether merged words are for the task `sam`: its name first or after a mode, or `task=sam`."""
     plain = [word for word in words if "=" not in word]
-    return (
-        "task=sam" in words or plain[:1] == ["sam"] or (plain[:1] != [] and plain[0] in HOST_MODES and "sam" in plain)
-    )
+    first = plain[0] if plain else ""
+    return "task=sam" in words or first == "sam" or (first in HOST_MODES and "sam" in plain)
 
 
 def samplug(words: list[str]) -> None:
@@ -214,7 +213,7 @@ def cfg_file(path: str | None) -> dict[str, Any]:
     import yaml
 
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        settings = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise Refusal(f"cfg={path} cannot be read: {error.strerror}.") from error
     except yaml.YAMLError as error:
@@ -257,9 +256,9 @@ def predict(settings: dict[str, Any]) -> None:
 
     own, stock = split(settings)
     check_values(stock)
-    model = SAM(stock.pop("model", None) or "samplug-nano.pt")
-    results = model.predict(stream=True, **{"save": True, **stock}, **own)
-    for _ in results or ():  # under `yolo` the host has drained them already and returned None
+    checkpoint = stock.pop("model", None)
+    model = SAM(checkpoint) if checkpoint else SAM()
+    for _ in model.predict(stream=True, **{"save": True, **stock}, **own):
         pass
 
 
@@ -302,7 +301,7 @@ def help_text(program: str) -> str:
         f"samplug {__version__}: Segment Anything for Ultralytics",
         "",
         f"    {program} {EXAMPLE}",
-        f'    {program} predict model=sam2.1_t.pt source=clip.mp4 bboxes="[[40, 60, 320, 400]]" imgsz=512',
+        f'    {program} predict source=bus.jpg bboxes="[[20, 230, 800, 750]]" model=sam2.1_t.pt imgsz=512',
         f"    {program} predict source=pictures/ prompts=prompts.json save_txt",
         "    samplug pick source=bus.jpg     click in a window; prints the command that repeats it",
         "    samplug checks                  what is installed, and what to do about what is not",
