@@ -13,7 +13,8 @@ import torch
 from samplug.checkpoints import load_model
 from samplug.nn.types import PromptBatch
 from samplug.train import __main__ as command
-from samplug.train.batches import Steps, gather
+from samplug.train import scenes
+from samplug.train.batches import Steps, gather, letterboxed
 from samplug.train.check import filled, iou, measure
 from samplug.train.run import CARD, CHECKPOINT, CONFIG, CURVES, WEIGHTS, Leg, prepared, ship, train
 from samplug.train.scenes import Scene
@@ -21,7 +22,7 @@ from samplug.train.settings import Settings
 from samplug.train.trainer import BOX, CLICK, Diverged, best_mask, corrected_prompts, first_prompts
 from samplug.variants import build
 
-SMALL = Settings(size=64, pictures=2, prompts=2, steps=6, warmup=2, corrections=0.7, every_mask=3)
+SMALL = Settings(size=64, largest=96, pictures=2, prompts=2, steps=6, warmup=2, corrections=0.7, every_mask=3)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,22 @@ def test_batches_are_the_same_whoever_draws_them():
     assert all(torch.equal(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one))
     assert not torch.equal(one.images, Steps(SMALL)[4].images)
     assert not torch.equal(one.images, Steps(dataclasses.replace(SMALL, seed=1))[3].images)
+
+
+def test_larger_inputs_come_in_smaller_batches_and_some_pictures_are_padded():
+    settings = dataclasses.replace(SMALL, pictures=9, steps=40, padded=0.5)
+    drawn = [Steps(settings)[step].images for step in range(8)]
+    assert {tuple(images.shape) for images in drawn} == {(9, 3, 64, 64), (4, 3, 96, 96)}
+    padded = [(image[:, -1, -1] == 114).all().item() for images in drawn for image in images]
+    assert 0.2 < np.mean(padded) < 0.8
+
+
+def test_a_padded_scene_keeps_its_pixels_and_masks_at_the_top_left():
+    drawn = scenes.draw(np.random.default_rng(0), 40, 64)
+    square = letterboxed(drawn, 64)
+    assert np.array_equal(square.image[:40], drawn.image)
+    assert np.array_equal(square.masks[:, :40], drawn.masks)
+    assert (square.image[40:] == 114).all() and not square.masks[:, 40:].any()
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_weights_and_checkpoint_as_they_were(tmp_path):
@@ -130,7 +147,8 @@ def test_what_is_shipped_is_the_running_mean_with_its_card(tmp_path):
     assert torch.equal(model.state_dict()[name], trainer.mean[name].half().float())
     assert not torch.equal(trainer.mean[name], trainer.model.state_dict()[name])
     card = json.loads((tmp_path / CARD).read_text())
-    assert (card["licence"], card["steps"], card["settings"]["size"]) == ("ours", 2, 64)
+    assert card["licence"] == "ours"
+    assert [(leg["steps"], leg["settings"]["size"]) for leg in card["legs"]] == [(2, 64)]
 
 
 def test_the_command_trains_and_writes_the_file_and_a_card_with_itself_in_it(tmp_path, capsys):
@@ -150,6 +168,10 @@ def test_a_leg_begins_with_the_weights_of_another(tmp_path):
     later = prepared(SMALL, Leg(tmp_path / "later", begin=tmp_path / "first" / CHECKPOINT))
     assert torch.equal(weights(later), weights(first))
     assert later.step == 0
+    assert [leg["steps"] for leg in later.legs] == [2, 0]
+    shipped = prepared(SMALL, Leg(tmp_path / "last", begin=ship(first, tmp_path, {})))
+    assert torch.equal(weights(shipped), weights(first).half().float())
+    assert shipped.past == first.legs
 
 
 def scene(*masks: np.ndarray) -> Scene:

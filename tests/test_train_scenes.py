@@ -43,6 +43,26 @@ def test_objects_overlap_only_where_one_is_a_part_of_the_other():
     assert parts > 20
 
 
+def test_pieces_of_background_are_connected_and_crumbs_are_left_out():
+    region = np.zeros((50, 50), bool)
+    region[:20, :20] = region[30:, 30:] = True
+    region[25, 25] = True
+    first, second = sorted(scenes._pieces(region), key=lambda piece: piece.argmax())
+    assert first[:20, :20].all() and first.sum() == 400
+    assert second[30:, 30:].all() and second.sum() == 400
+
+
+def test_an_object_is_seen_against_what_it_covers():
+    """Also where a scene has few surfaces: the surface chosen is another one than the one below."""
+    for seed in range(20):
+        painter = scenes._Painter(np.random.default_rng(seed), 0.0, False)
+        grey, dark = (np.full((32, 32, 3), shade, np.float32) for shade in (0.5, 0.1))
+        painter.palette = [grey, dark]
+        canvas = scenes._Canvas(grey.copy(), np.zeros((32, 32), np.int16))
+        surface = painter.visible(canvas, np.full((32, 32), 255, np.uint8))
+        assert np.abs(surface - grey).mean() > 0.05
+
+
 def test_a_mask_is_what_was_painted():
     canvas = scenes._Canvas(np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.int16))
     below = shapes.fill(shapes.place([[np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])]], [32, 32], 32, 0, 1), 64, 64)

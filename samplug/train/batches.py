@@ -17,6 +17,7 @@ from . import clicks, scenes
 from .settings import Settings
 
 MASK_STRIDE = 4  # of the decoder's masks
+PADDING = 114  # the grey that Ultralytics' letterbox puts around a picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +87,27 @@ class Steps(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         """Draw the scenes, harder ones later, and the clicks and boxes on them."""
         settings, rng = self.settings, np.random.default_rng([self.settings.seed, step])
+        side = 32 * int(rng.integers(settings.size // 32, max(settings.size, settings.largest) // 32 + 1))
         hardest = settings.level + (settings.level_end - settings.level) * step / settings.steps
-        levels = hardest * rng.random(settings.pictures)
-        drawn = [scenes.draw(rng, settings.size, settings.size, level=level) for level in levels]
+        drawn = [
+            letterboxed(scenes.draw(rng, *_shape(rng, side, settings.padded), level=hardest * rng.random()), side)
+            for _ in range(max(1, round(settings.pictures * (settings.size / side) ** 2)))
+        ]
         return gather(drawn, settings.prompts, rng)
+
+
+def _shape(rng: np.random.Generator, side: int, padded: float) -> tuple[int, int]:
+    """Height and width of a picture whose longer side is `side`; square but for the share `padded`."""
+    short = int(side * rng.uniform(0.5, 1)) if rng.random() < padded else side
+    return (short, side) if rng.random() < 0.5 else (side, short)
+
+
+def letterboxed(scene: scenes.Scene, side: int) -> scenes.Scene:
+    """A scene at the top left of a square, the rest filled as predictors fill it."""
+    height, width = scene.image.shape[:2]
+    below, beside = side - height, side - width
+    image = np.pad(scene.image, ((0, below), (0, beside), (0, 0)), constant_values=PADDING)
+    return scenes.Scene(image, np.pad(scene.masks, ((0, 0), (0, below), (0, beside))), scene.whole)
 
 
 def shrunk(mask: np.ndarray) -> np.ndarray:

@@ -146,11 +146,11 @@ def ship(trainer: Trainer, folder: Path, about: dict[str, Any]) -> Path:
     Args:
         trainer: Its running mean is what is kept.
         folder: Where both files go.
-        about: What the card says beyond the settings: command, metrics, licence.
+        about: What the card says beyond the settings of all legs: command, metrics, licence.
     """
     model = build(CONFIG)
     model.load_state_dict(trainer.averaged())
-    card = {"network": CONFIG["variant"], "steps": trainer.step, "settings": asdict(trainer.settings), **about}
+    card = {"network": CONFIG["variant"], "legs": trainer.legs, **about}
     save_model(folder / WEIGHTS, model, CONFIG, card=card)
     with write_aside(folder / CARD) as aside:
         aside.write_text(json.dumps(card, indent=2) + "\n")
@@ -164,7 +164,7 @@ def _line(recent: list[Figures], settings: Settings, seconds: float) -> str:
     return (
         f"{step}/{settings.steps}  IoU click {mean['click_iou']:.3f} box {mean['box_iou']:.3f}  "
         f"loss {mean['click_loss']:.3f} {mean['box_loss']:.3f} {mean['probe_loss']:.3f}  "
-        f"{speed * settings.pictures:.1f} pictures/s  {left / 60:.0f} min left"
+        f"{speed:.2f} steps/s  {left / 60:.0f} min left"
     )
 
 

@@ -2,7 +2,8 @@
 
 A scene is painted back to front. Every layer has a number and the canvas remembers, per pixel, which layer is on top,
 so the visible masks are exact. An object is a set of layers: a part and the whole it belongs to are two objects that
-share layers, look-alikes are objects with one outline and one surface.
+share layers, look-alikes are objects with one outline and one surface. In many scenes all objects share two or three
+surfaces: where colour tells everything, a network learns colour and never looks where the prompt is.
 
 Some outlines and surfaces are never used unless `held_out` asks for them: they show what a network makes of things it
 has not met.
@@ -18,6 +19,7 @@ import numpy as np
 from . import shapes, textures
 
 _PART_AREA = (0.04, 0.3)  # of the whole
+_LEAST_CONTRAST = 0.06  # mean difference of a surface to what lies under it
 _LEAST_VISIBLE = 20 / 256**2  # of the picture: smaller objects are not asked for
 
 
@@ -43,6 +45,7 @@ class _Canvas:
     objects: list[list[int]] = field(default_factory=list)  # layers of each object
     whole: list[int] = field(default_factory=list)
     layers: int = 1
+    regions: int = 0  # the first so many objects are pieces of the background
 
     @property
     def side(self) -> float:
@@ -89,17 +92,21 @@ class _Painter:
         self.rng, self.level = rng, level
         self.outlines = shapes.HELD_OUT if held_out else shapes.FAMILIES
         self.surfaces = textures.FAMILIES + 6 * textures.HELD_OUT if held_out else textures.FAMILIES
+        self.palette: list[np.ndarray] = []
 
     def scene(self, height: int, width: int) -> _Canvas:
         rng, level = self.rng, self.level
+        self.palette = []
+        if rng.random() < 0.45:
+            self.palette = [self.surface(height, width) for _ in range(int(rng.integers(2, 4)))]
         canvas = _Canvas(self.surface(height, width), np.zeros((height, width), np.int16))
         if rng.random() < 0.6 - 0.4 * level:
             self.divide(canvas)
         for _ in range(1 + rng.poisson(0.5 + 5 * level * rng.random())):
             kind = rng.random()
-            if kind < 0.2 * level:
+            if kind < 0.15 + 0.1 * level:
                 self.look_alikes(canvas)
-            elif kind < 0.2 * level + 0.1 + 0.3 * level:
+            elif kind < 0.25 + 0.35 * level:
                 self.whole_with_parts(canvas)
             else:
                 self.single(canvas)
@@ -107,6 +114,8 @@ class _Painter:
 
     def surface(self, height: int, width: int) -> np.ndarray:
         rng = self.rng
+        if self.palette and rng.random() < 0.9:
+            return self.palette[int(rng.integers(len(self.palette)))]
         families = self.surfaces if rng.random() < 0.15 + 0.6 * self.level else textures.PLAIN
         return families[int(rng.integers(len(families)))](rng, height, width)
 
@@ -140,8 +149,9 @@ class _Painter:
         owner = np.argmin(distance, axis=0)
         canvas.add([0])
         for number in range(1, len(sites)):
-            cover = (owner == number).astype(np.uint8) * 255
-            canvas.add([canvas.paint(cv2.GaussianBlur(cover, (3, 3), 0), self.surface(height, width))])
+            cover = cv2.GaussianBlur((owner == number).astype(np.uint8) * 255, (3, 3), 0)
+            canvas.add([canvas.paint(cover, self.visible(canvas, cover))])
+        canvas.regions = len(sites)
 
     def single(self, canvas: _Canvas) -> None:
         cover = self.cover(canvas, self.outline(), self.size(canvas))
@@ -151,11 +161,13 @@ class _Painter:
     def look_alikes(self, canvas: _Canvas) -> None:
         """Two to five objects with the same outline and the same surface."""
         rng = self.rng
-        outline, size, surface = self.outline(), self.size(canvas) * 0.6, self.surface(*canvas.top.shape)
+        outline, size = self.outline(), self.size(canvas) * 0.6
+        cover = self.cover(canvas, outline, size)
+        surface = self.visible(canvas, cover)
         for _ in range(int(rng.integers(2, 6))):
-            cover = self.cover(canvas, outline, size * rng.uniform(0.85, 1.15))
             self.shadow(canvas, cover)
             canvas.add([canvas.paint(cover, surface)])
+            cover = self.cover(canvas, outline, size * rng.uniform(0.85, 1.15))
 
     def whole_with_parts(self, canvas: _Canvas) -> None:
         """One object made of several surfaces; each large enough piece is an object too."""
@@ -172,12 +184,25 @@ class _Painter:
             centre = inside[int(rng.integers(len(inside)))][::-1]
             part = self.cover(canvas, self.outline(), size * np.sqrt(rng.uniform(*_PART_AREA)), centre)
             part = np.minimum(part, cover)
-            layers.append(canvas.paint(part, self.surface(*canvas.top.shape)))
+            layers.append(canvas.paint(part, self.visible(canvas, part)))
             canvas.add([layers[-1]], whole)
+
+    def visible(self, canvas: _Canvas, cover: np.ndarray) -> np.ndarray:
+        """A surface that differs from what it will cover: an object that nobody can see must not be asked for."""
+        box = cv2.boundingRect(cover)
+        window = slice(box[1], box[1] + box[3], 2), slice(box[0], box[0] + box[2], 2)
+        below, weight = canvas.image[window], cover[window].astype(np.float32)
+        for _ in range(6):
+            surface = self.surface(*canvas.top.shape)
+            difference = np.abs(surface[window] - below).mean(2)
+            if (difference * weight).sum() >= _LEAST_CONTRAST * weight.sum():
+                break
+            self.palette = [] if self.rng.random() < 0.2 else self.palette
+        return surface
 
     def shaded(self, canvas: _Canvas, cover: np.ndarray) -> np.ndarray:
         """A surface for one object, sometimes with light falling from a side."""
-        surface = self.surface(*canvas.top.shape)
+        surface = self.visible(canvas, cover)
         if self.rng.random() < 0.3 + 0.3 * self.level:
             relief = cv2.blur(cover, (int(0.1 * canvas.side) | 1,) * 2).astype(np.float32) / 255
             shift = self.rng.integers(-6, 7, 2)
@@ -199,13 +224,23 @@ class _Painter:
 
 
 def _finish(rng: np.random.Generator, canvas: _Canvas, level: float) -> Scene:
-    visible = np.stack([np.isin(canvas.top, layers) for layers in canvas.objects])
+    visible = [np.isin(canvas.top, layers) for layers in canvas.objects]
+    pieces = [piece for region in visible[: canvas.regions] for piece in _pieces(region)]
+    shift = len(pieces) - canvas.regions
+    visible = np.stack(pieces + visible[canvas.regions :])
+    parents = np.array([-1] * len(pieces) + [w + shift if w >= 0 else -1 for w in canvas.whole[canvas.regions :]])
     kept = visible.reshape(len(visible), -1).sum(1) >= max(_LEAST_VISIBLE * canvas.top.size, 12)
     number = np.cumsum(kept) - 1
-    parents = np.array(canvas.whole, np.int64)
     parents = np.where((parents >= 0) & kept[parents], number[parents], -1)
     image = _camera(rng, canvas.image, level)
     return Scene(image, visible[kept], parents[kept])
+
+
+def _pieces(region: np.ndarray) -> list[np.ndarray]:
+    """The connected pieces of a piece of background, without crumbs: two bits of sky are asked for one by one."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=4)
+    large = [number for number in range(1, count) if stats[number, cv2.CC_STAT_AREA] >= 0.01 * region.size]
+    return [pieces == number for number in large]
 
 
 def _camera(rng: np.random.Generator, image: np.ndarray, level: float) -> np.ndarray:

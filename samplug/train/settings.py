@@ -14,8 +14,10 @@ def option(default: object, text: str) -> object:
 class Settings:
     """The choices that shape the curve; runs with equal settings and seed are equal, interrupted or not."""
 
-    size: int = option(128, "side of the pictures in pixels, a multiple of 32")
-    pictures: int = option(8, "pictures a step")
+    size: int = option(128, "least side of the network's input in pixels, a multiple of 32")
+    largest: int = option(128, "largest side; every step draws one of the multiples of 32 between")
+    pictures: int = option(8, "pictures a step at the least side; fewer at larger ones, for as many pixels")
+    padded: float = option(0.5, "share of the pictures that are not square and padded, as photographs will be")
     prompts: int = option(4, "objects asked for in each picture, each once by click and once by box")
     steps: int = option(2000, "steps of this leg")
     rate: float = option(1e-3, "learning rate of the decoder, the prompt encoder and the neck")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from samplug.files import write_aside
 from samplug.nn.sam2 import SAM2Model
-from samplug.nn.types import Features, PromptBatch
+from samplug.nn.types import Answer, Features, PromptBatch
 
 from . import clicks
 from .batches import MASK_STRIDE, Batch
@@ -59,6 +60,7 @@ class Trainer:
         groups = _groups(self.model, self.probe, settings)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
         self.mean = {name: tensor.detach().clone() for name, tensor in self._learned()}
+        self.past: list[dict[str, Any]] = []
 
     def advance(self, batch: Batch) -> Figures:
         """Take one step with its batch.
@@ -102,7 +104,7 @@ class Trainer:
         losses["probe"] = self._probe_loss(features, batch)
         return losses, overlaps
 
-    def _loss(self, answer, batch: Batch) -> Tensor:
+    def _loss(self, answer: Answer, batch: Batch) -> Tensor:
         every = self.step < self.settings.every_mask
         return answer_loss(answer, batch.targets, balance=self.settings.balance, every_mask=every)
 
@@ -124,6 +126,11 @@ class Trainer:
         """The network's state with the running mean in place of the weights learned: what is evaluated and kept."""
         return {name: self.mean.get(name, tensor).clone() for name, tensor in self.model.state_dict().items()}
 
+    @property
+    def legs(self) -> list[dict[str, Any]]:
+        """The settings and steps of every leg these weights have been through, this one last."""
+        return [*self.past, {"steps": self.step, "settings": asdict(self.settings)}]
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all that is needed to go on; the file is replaced in one step, so a kill leaves the old or the new."""
         state = {
@@ -131,6 +138,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "probe": self.probe.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "legs": self.legs,
             "settings": asdict(self.settings),
             "step": self.step,
         }
@@ -153,7 +161,7 @@ class Trainer:
         self.probe.load_state_dict(state["probe"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.mean = {name: state["ema"][name].clone() for name in self.mean}
-        self.step = state["step"]
+        self.step, self.past = state["step"], state["legs"][:-1]
 
     def begin_from(self, path: str | os.PathLike[str]) -> None:
         """Take the weights of another leg, or of a shipped file, and start counting anew."""
@@ -162,6 +170,7 @@ class Trainer:
         self.model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         if "probe" in state:
             self.probe.load_state_dict(state["probe"])
+        self.past = state.get("legs") or state.get("card", {}).get("legs", [])
         self.mean = {name: tensor.detach().clone() for name, tensor in self._learned()}
 
 
