@@ -26,7 +26,7 @@ from samplug.checkpoints import (
 )
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
-from samplug.variants import row_of
+from samplug.variants import AS_RELEASED, row_of
 
 NANO = {"variant": "samplug-nano"}
 TOY_VIT = {
@@ -639,3 +639,13 @@ def test_tensors_of_every_ultralytics_build_are_told_and_fit(variant, tmp_path):
         state |= {name: torch.zeros(new[name].shape) for name in set(new) - set(state)}
     loaded = load_model(saved(tmp_path / "a.pt", {"model": state}))
     assert loaded.variant == variant
+    for fact in ("window_size", "num_heads"):  # TinyViT's show in its tensors, these do not
+        if variant != "mobile_sam":
+            assert untold(loaded, fact) == untold(module, fact)
+    for option in (name for name in AS_RELEASED if hasattr(module, name) and hasattr(loaded, name)):
+        assert getattr(loaded, option) == getattr(module, option), option
+
+
+def untold(model, fact):
+    """What the blocks of an encoder have, in their order."""
+    return [getattr(part, fact) for part in model.image_encoder.modules() if hasattr(part, fact)]

@@ -139,10 +139,11 @@ def test_a_network_in_half_precision_is_the_same_network(model):
 
 
 def test_another_picture_of_the_same_size_is_refused(model, embedding, picture):
-    other = picture.copy()
-    other[12, 30, 1] ^= 1
-    with pytest.raises(EmbeddingError, match="another picture of the same size"):
-        embedding.check(model, other)
+    for row, column in ((0, 0), (12, 31), (13, 30), (29, 39)):
+        other = picture.copy()
+        other[row, column, 1] ^= 1
+        with pytest.raises(EmbeddingError, match="another picture of the same size"):
+            embedding.check(model, other)
 
 
 def test_a_picture_of_another_size_is_refused_with_both(model, embedding):
