@@ -108,8 +108,8 @@ def test_heads_make_the_finer_maps_narrow_whatever_else_needs_them(levels):
     heads = [nn.Conv2d(256, 3, 1), nn.Conv2d(256, 6, 1)]
     with torch.no_grad():
         images = torch.randn(1, 3, 64, 64)
-        fine, middle, coarse = encoder.maps(images)
-        narrow = encoder.maps(images, heads)
+        fine, middle, coarse = encoder(images)["backbone_fpn"]
+        narrow = encoder(images, heads, positions=False)["backbone_fpn"]
         expected = [heads[0](fine), heads[1](middle), coarse]
     for level, wanted in zip(narrow, expected, strict=True):
         torch.testing.assert_close(level, wanted, rtol=1e-4, atol=1e-4)

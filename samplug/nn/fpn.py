@@ -137,21 +137,23 @@ class ImageEncoder(nn.Module):
         self.neck = neck
         self.scalp = scalp
 
-    def forward(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
+    def forward(
+        self, images: Tensor, heads: Sequence[nn.Conv2d] = (), positions: bool = True
+    ) -> dict[str, Tensor | list[Tensor]]:
         """Encode pictures (F, 3, H, W).
 
-        Returns:
-            `backbone_fpn`, maps (F, d_model, H, W) from fine to coarse; `vision_features`, the last of them;
-            `vision_pos_enc`, their sine positions.
-        """
-        maps = self.maps(images)
-        return {
-            "vision_features": maps[-1],
-            "vision_pos_enc": [positions_of(level) for level in maps],
-            "backbone_fpn": maps,
-        }
+        Args:
+            images: normalised pictures.
+            heads: 1×1 convolutions that follow on the finest maps.
+            positions: whether to make them; they cost time, and only a memory asks for the coarsest.
 
-    def maps(self, images: Tensor, heads: Sequence[nn.Conv2d] = ()) -> list[Tensor]:
-        """The maps of `forward` alone, (F, d_model, H, W), fine to coarse; `heads` follow on the finest."""
+        Returns:
+            `backbone_fpn`, maps (F, d_model, H, W) from fine to coarse, those with a head of its width;
+            `vision_features`, the last of them; `vision_pos_enc`, their sine positions, if asked for.
+        """
         fused = self.neck.fuse(self.trunk(images), heads)
-        return fused[: len(fused) - self.scalp]
+        maps = fused[: len(fused) - self.scalp]
+        encoded: dict[str, Tensor | list[Tensor]] = {"vision_features": maps[-1], "backbone_fpn": maps}
+        if positions:
+            encoded["vision_pos_enc"] = [positions_of(level) for level in maps]
+        return encoded

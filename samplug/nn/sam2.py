@@ -74,7 +74,7 @@ class SAM2Model(SAM2Parts):
         """The encoder's maps, fine to coarse, the two finer ones made narrow for the mask decoder if it uses them."""
         decoder = self.sam_mask_decoder
         heads = (decoder.conv_s0, decoder.conv_s1) if self.use_high_res_features_in_sam else ()
-        return self.image_encoder.maps(images, heads)
+        return self.image_encoder(images, heads, positions=False)["backbone_fpn"]
 
     def answer(self, features: Features, prompts: PromptBatch, multimask: bool = False) -> Answer:
         """Answer N prompts.
@@ -239,8 +239,7 @@ class SAM2Model(SAM2Parts):
         """
         binarize = self.binarize_mask_from_pts_for_mem_enc if binarize is None else binarize
         masks = enlarged(logits[:, None].float(), features.grid)
-        if self.non_overlap_masks_for_mem_enc and not self.training:
-            masks = one_owner(masks, owner)
+        masks = self._without_rivals(masks, owner)
         masks = masks.gt(0).float() if binarize and prompted and not self.training else masks.sigmoid()
         masks = masks * self.sigmoid_scale_for_mem_enc + self.sigmoid_bias_for_mem_enc
         memory = self.memory_encoder.encode(features.image, masks.to(features.image.dtype), owner).flatten(2).mT
@@ -298,7 +297,7 @@ class SAM2Model(SAM2Parts):
             output, logits = self.take_mask(features, mask_inputs, owner), as_logits(mask_inputs.float())
         else:
             positions = current_vision_pos_embeds[-1].transpose(0, 1)
-            if is_init_cond_frame:
+            if is_init_cond_frame or not self.num_maskmem:
                 seen = self.without_past(features, positions)
             else:
                 prompted, tracked = output_dict["cond_frame_outputs"], output_dict["non_cond_frame_outputs"]
@@ -309,10 +308,15 @@ class SAM2Model(SAM2Parts):
             output = self.segment(seen, prompts, is_init_cond_frame)
             logits = enlarged(output.logits[:, None], features.grid)
         if run_mem_encoder and self.num_maskmem:
-            memory = self.remember(features, logits[:, 0], output.presence, owner, prompted=point_inputs is not None)
+            masks = self._without_rivals(logits, torch.zeros_like(owner))[:, 0]
+            memory = self.remember(features, masks, output.presence, owner, prompted=point_inputs is not None)
             output = replace(output, memory=memory)
         given = {"point_inputs": point_inputs, "mask_inputs": mask_inputs}
         return given | outputs_of(output, logits, features.grid)
+
+    def _without_rivals(self, logits: Tensor, frame: Tensor) -> Tensor:
+        """Logits (N, 1, H, W) where every pixel belongs to one object of a frame (N,), if the options say so."""
+        return one_owner(logits, frame) if self.non_overlap_masks_for_mem_enc and not self.training else logits
 
     def _condition(
         self,
