@@ -28,7 +28,12 @@ def test_an_example_runs_from_an_empty_folder(example, tmp_path, detector):
 
     words = [detector, str(ASSETS / "bus.jpg"), "0.0001"] if example.stem == "yolo_boxes" else []
     run = subprocess.run(
-        [sys.executable, str(example), *words], cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, timeout=300
+        [sys.executable, str(example), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ},
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
 

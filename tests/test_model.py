@@ -83,7 +83,12 @@ def test_results_do_what_scripts_ask_of_them(result, tmp_path):
     assert len(result) == 2 and result.boxes.xyxy.shape == (2, 4)
     for row, mask in zip(result.boxes.xyxy.int().tolist(), result.masks.data, strict=True):
         ys, xs = mask.nonzero(as_tuple=True)
-        assert row == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] or row == [xs.min(), ys.min(), xs.max(), ys.max()]
+        assert row == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] or row == [
+            xs.min(),
+            ys.min(),
+            xs.max(),
+            ys.max(),
+        ]
     assert result.plot().shape == result.orig_img.shape
     assert [row["name"] for row in result.summary()] == ["0", "1"]
     assert [row["name"] for row in json.loads(result.to_json())] == ["0", "1"]
@@ -163,9 +168,9 @@ def test_ultralytics_own_model_class_runs_our_predictor(nano_file, pictures, mod
 @pytest.mark.slow
 def test_ultralytics_own_sam_is_taken_over(tmp_path, pictures):
     import ultralytics
+    from weights import randomise
 
     from samplug.variants import build
-    from weights import randomise
 
     weights = randomise(build({"variant": "mobile_sam"})).state_dict()
     torch.save(weights, tmp_path / "mobile_sam.pt")
