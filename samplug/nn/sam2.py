@@ -94,8 +94,7 @@ class SAM2Model(SAM2Parts):
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=multimask,
-            # Objects that share a frame have its finer maps as one expanded row.
-            high_res_features=[level if level.stride(0) else level[:1] for level in features.fine],
+            high_res_features=features.fine,
             owner=prompts.owner,
         )
 
