@@ -280,9 +280,10 @@ def test_half_precision_on_a_cpu_computes_in_fp32_and_says_so(network, pictures,
     assert next(network.parameters()).dtype == torch.float32
 
 
-def test_every_core_works_and_the_setting_is_given_back(network, pictures):
+def test_every_core_works_and_the_setting_is_given_back(network, pictures, monkeypatch):
     from samplug import host
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     seen = []
     hook = network.image_encoder.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
