@@ -73,11 +73,16 @@ def check() -> None:
 def brand(model: nn.Module, half: bool) -> None:
     """Give a network the attributes that Ultralytics' loop reads, of all releases at once."""
     assert not hasattr(model, "imgsz"), "the host would write model.imgsz into args on every run"
-    model.format, model.base_model, model.end2end, model.dynamic = "sam", False, False, False
-    model.pt = model.triton = model.imx = False
-    model.ch = model.channels = 3
-    model.fp16 = half
-    model.names = {}
+    read_by_the_host = {
+        "format": "sam",
+        "fp16": half,
+        "names": {},
+        "ch": 3,
+        "channels": 3,
+        **dict.fromkeys(("base_model", "end2end", "dynamic", "pt", "triton", "imx"), False),
+    }
+    for name, value in read_by_the_host.items():
+        setattr(model, name, value)
 
 
 def wants_half(args: Any) -> bool:

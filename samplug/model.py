@@ -34,6 +34,8 @@ class SAM(Model):
         >>> SAM("sam2.1_b.pt").predict("bus.jpg", points=[[500, 375]])  # doctest: +SKIP
     """
 
+    predictor: Predictor | None
+
     def __init__(self, model: str | Path = BUNDLED) -> None:
         super().__init__(model=str(model), task="segment")
 

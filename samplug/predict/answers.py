@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from samplug.host import Results
 from samplug.masks import boxes_of, resize_to_picture
+from samplug.nn.sam import SAMModel
+from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Answer, Features
 from samplug.prompts import Prompts, View, batches_of
 
@@ -95,7 +97,11 @@ def read_features(features: Features | Tensor | dict) -> Features:
 
 
 def answer_prompts(
-    model: nn.Module, features: Features, views: Sequence[View], prompts: Sequence[Prompts], multimask: bool | str
+    model: SAMModel | SAM2Model,
+    features: Features,
+    views: Sequence[View],
+    prompts: Sequence[Prompts],
+    multimask: bool | str,
 ) -> Prediction:
     """Answer the prompts on F pictures, rows in the order of pictures and prompts.
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import nms
 
 from samplug.masks import boxes_of, remove_small_regions, stability
+from samplug.nn.sam import SAMModel
+from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
 from samplug.prompts import View
 
@@ -68,7 +70,7 @@ class Found:
 
 
 def segment_everything(
-    model: nn.Module, im: Tensor, view: View, settings: Settings, features: Features | None
+    model: SAMModel | SAM2Model, im: Tensor, view: View, settings: Settings, features: Features | None
 ) -> Found:
     """Find the masks of one picture.
 
@@ -126,7 +128,7 @@ def shows_picture(crop: Crop, view: View) -> bool:
 
 
 def _one_crop(
-    model: nn.Module,
+    model: SAMModel | SAM2Model,
     im: Tensor,
     view: View,
     crop: Crop,
@@ -156,7 +158,12 @@ def _clicks(points: np.ndarray, crop: Crop, view: View, shape: Sequence[int]) ->
 
 
 def _answers(
-    model: nn.Module, features: Features, clicks: Tensor, crop: Crop, shape: Sequence[int], settings: Settings
+    model: SAMModel | SAM2Model,
+    features: Features,
+    clicks: Tensor,
+    crop: Crop,
+    shape: Sequence[int],
+    settings: Settings,
 ) -> Found:
     """Answer some clicks on a crop, and keep what is likely, stable and not cut off by the crop."""
     owner = torch.zeros(len(clicks), dtype=torch.int64, device=clicks.device)

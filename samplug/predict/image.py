@@ -15,6 +15,8 @@ from samplug.checkpoints import BUNDLED, adopt, load_model
 from samplug.embeddings import Embedding, picture_fingerprint
 from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, Results
 from samplug.masks import boxes_of, remove_small_regions, resize_to_picture
+from samplug.nn.sam import SAMModel
+from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features
 from samplug.predict.answers import Frame, Prediction, answer_prompts, public_features, read_features, to_results
 from samplug.predict.everything import Settings, segment_everything
@@ -48,13 +50,17 @@ class Predictor(BasePredictor):
         mean, std: (3, 1, 1) pixel statistics, 0-255.
     """
 
+    im: Any
+    features: Any
+    mean: Any
+    std: Any
+
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         overrides = overrides or {}
         super().__init__(cfg, self._host_arguments(overrides), _callbacks)
         self._listen(overrides)
         self.prompts: dict[str, Any] = {}
         self.segment_all = False
-        self.mean = self.std = None
         self.reset_image()
 
     @staticmethod
@@ -87,7 +93,7 @@ class Predictor(BasePredictor):
 
     # Setting up
 
-    def get_model(self) -> nn.Module:
+    def get_model(self) -> SAMModel | SAM2Model:
         """Load `args.model` (a path or the name of a checkpoint)."""
         return load_model(self.args.model)
 
@@ -327,7 +333,7 @@ class Predictor(BasePredictor):
         if self.model is None:
             self.setup_model()
         read = read_features(features)
-        shape = dst_shape or tuple(16 * side for side in read.grid)
+        shape = dst_shape or (16 * read.grid[0], 16 * read.grid[1])
         view = View(src_shape, shape, self._option("resize"))
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
         with torch.inference_mode(), host.all_cores():
@@ -361,8 +367,9 @@ class Predictor(BasePredictor):
         return [Frame(*row) for row in zip(pictures, paths, views, prompts, strict=True)]
 
     def _views(self, im: Tensor, originals: list[np.ndarray] | Tensor) -> list[View]:
+        network = (im.shape[-2], im.shape[-1])
         shapes = [picture.shape[-2:] if isinstance(picture, Tensor) else picture.shape[:2] for picture in originals]
-        return [View(tuple(shape), tuple(im.shape[-2:]), self._option("resize")) for shape in shapes]
+        return [View((height, width), network, self._option("resize")) for height, width in shapes]
 
     def _in_slices(self, im: Tensor, frames: list[Frame], multimask: Any, embedding: Any) -> Prediction:
         """Encode and answer `batch` pictures at a time, so that a long list never holds more features than that."""

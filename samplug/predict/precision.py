@@ -5,12 +5,14 @@ from __future__ import annotations
 from copy import deepcopy
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from samplug.nn.sam import SAMModel
+from samplug.nn.sam2 import SAM2Model
 
-_HALVES: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+Network = SAMModel | SAM2Model
+_HALVES: WeakKeyDictionary[Network, Network] = WeakKeyDictionary()
 
 
-def in_precision(model: nn.Module, half: bool) -> nn.Module:
+def in_precision(model: Network, half: bool) -> Network:
     """Return the network in fp32, or a copy of it in fp16 on its device, made once for as long as it lives."""
     if not half:
         return model.float()
