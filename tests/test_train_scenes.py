@@ -43,6 +43,22 @@ def test_objects_overlap_only_where_one_is_a_part_of_the_other():
     assert parts > 20
 
 
+class Recorder(scenes._Canvas):
+    """A canvas that keeps what was painted on it."""
+
+    def paint(self, cover, surface):
+        self.covers = [*getattr(self, "covers", []), cover > 127]
+        return super().paint(cover, surface)
+
+
+def test_parts_do_not_stick_out_of_their_whole():
+    for seed in range(10):
+        canvas = Recorder(np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.int16))
+        scenes._Painter(np.random.default_rng(seed), 0.5, False).whole_with_parts(canvas)
+        whole, *parts = canvas.covers
+        assert parts and not any((part & ~whole).any() for part in parts)
+
+
 def test_pieces_of_background_are_connected_and_crumbs_are_left_out():
     region = np.zeros((50, 50), bool)
     region[:20, :20] = region[30:, 30:] = True
