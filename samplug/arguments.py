@@ -42,6 +42,20 @@ OWN: dict[str, Argument] = {
         "answers", False, "True keeps the low-resolution logits in result.logits, to give back as masks="
     ),
     "resize": Argument("answers", "letterbox", "'letterbox' as Ultralytics, 'stretch' as Meta's SAM 2 predictor"),
+    "track": Argument(
+        "video", None, "True follows objects through memory, False prompts every frame; left out: follow"
+    ),
+    "keep_lost": Argument("video", False, "True keeps a lost object as an empty row, False leaves it out"),
+    "expire_after": Argument("video", None, "objects lost for so many frames are forgotten; left out: never"),
+    "max_prompted": Argument("video", 8, "prompted frames of an object that are looked back at, -1 for all"),
+    "policy": Argument("video", None, "which memories are used, of samplug.tracking; left out: SAM 2's own rule"),
+    "start": Argument(
+        "video", None, "number of the first frame, from 0; left out: the beginning, or the end backwards"
+    ),
+    "reverse": Argument(
+        "video", False, "True walks a file backwards, 'both' forwards from the start and then backwards"
+    ),
+    "non_overlap": Argument("video", None, "True leaves each pixel to one object; left out: non_overlap_masks, True"),
     "points_stride": Argument("everything", 32, "clicks along a side of the grid, when nothing is prompted"),
     "points_batch_size": Argument("everything", 64, "clicks answered in one call"),
     "point_grids": Argument("everything", None, "own grids, one (N, 2) array in 0-1 for each layer of crops"),
