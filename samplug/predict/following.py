@@ -1,0 +1,228 @@
+"""One video or stream in progress: its tracker, the frame in hand, and the rows it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplug.host import Results
+from samplug.masks import boxes_of, enlarge, resize_to_picture, taps_of
+from samplug.nn.frames import FrameOutput
+from samplug.nn.sam2 import ABSENT_LOGIT, CERTAIN_PRESENCE
+from samplug.nn.types import Features
+from samplug.predict.clips import Clip
+from samplug.predict.timeline import Timeline
+from samplug.prompts import Prompts, View
+from samplug.tracking import Objects, Tracker
+
+SURE = 1e-6  # how near to 0 and 1 a score may come
+
+
+@dataclass(frozen=True, eq=False)
+class Here:
+    """A frame in hand: its number in its source from 0, BGR bytes (H, W, 3), its file, its place in the input."""
+
+    number: int
+    picture: np.ndarray
+    file: str
+    view: View
+
+
+@dataclass(eq=False)
+class Following:
+    """One video or stream.
+
+    Attributes:
+        tracker: what is remembered of its objects.
+        timeline: the prompts that are still to come.
+        place: which of the source's videos this is.
+        clip: the video, None for what Ultralytics' loaders stream.
+        stride: frames from one to the next; the tracker's clock leaves none out.
+        here: the frame in hand, None before the first.
+        features: the frame's, None where a stream lost its signal.
+        objects: what became of the objects on it.
+        backwards: whether this pass goes backwards.
+        classes: the class of each object that was given one.
+        names: the names of classes.
+    """
+
+    tracker: Tracker
+    timeline: Timeline
+    place: int = 0
+    clip: Clip | None = None
+    stride: int = 1
+    here: Here | None = None
+    features: Features | None = None
+    objects: Objects = field(default_factory=lambda: Objects((), None))
+    backwards: bool = False
+    classes: dict[int, int] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+
+    def follow(self, here: Here, features: Features | None, backwards: bool = False) -> None:
+        """Go on to the next frame and answer it; without features there is no signal, and nothing is learnt."""
+        due = [] if features is None else self.timeline.due(here.number, backwards, here.view.picture)
+        if backwards != self.backwards:
+            self.tracker.rewind(reverse=backwards)
+            self.backwards = backwards
+        self.here, self.features = here, features
+        if features is None:
+            self.objects = nowhere(self.tracker.ids, here.view)
+            return
+        self.tracker.see(self.clock(here.number), features)
+        for one in due:
+            self.show(one)
+        self.objects = self.tracker.step()
+
+    def clock(self, number: int) -> int:
+        """The tracker's number for a frame."""
+        return number // self.stride
+
+    def show(self, one: Prompts, view: View | None = None) -> FrameOutput:
+        """Prompt one object on the frame that the tracker has in hand."""
+        assert self.here is not None and one.ids is not None
+        view, (obj_id,), (prompt,) = view or self.here.view, one.ids, one.objects
+        if prompt.mask is not None:
+            mask = (view.mask(prompt.mask, stride=1) > 0).float()
+            output = self.tracker.prompt(obj_id, mask=mask[None, None])
+        else:
+            ((_, batch),) = one.batches(view, device=self.tracker.model.device)
+            output = self.tracker.prompt(obj_id, batch)
+        self.classes |= {} if one.cls is None else {obj_id: one.cls[0]}
+        self.names |= one.names or {}
+        return output
+
+    def correct(self, one: Prompts) -> FrameOutput:
+        """Prompt one object on the frame that was answered last."""
+        output = self.show(one)
+        self.objects = self.tracker.step()
+        return output
+
+    def show_earlier(self, one: Prompts, number: int, view: View, features: Features) -> FrameOutput:
+        """Prompt one object on a frame that went by, and answer the frame in hand once more."""
+        assert self.here is not None and self.features is not None
+        self.tracker.see(self.clock(number), features)
+        output = self.show(one, view)
+        self.tracker.see(self.clock(self.here.number), self.features)
+        self.objects = self.tracker.step()
+        return output
+
+    def without(self, obj_id: int) -> None:
+        """Take an object's row out of the frame in hand."""
+        rows = [i for i, each in enumerate(self.objects.ids) if each != obj_id]
+        if len(rows) < len(self.objects.ids):
+            output = None if self.objects.output is None or not rows else self.objects.output[rows]
+            self.objects = Objects(tuple(self.objects.ids[i] for i in rows), output)
+
+    def restart(self) -> None:
+        """Remove all objects; the frame in hand stays."""
+        self.tracker.reset()
+        self.timeline.forget(None)
+        self.objects = Objects((), None)
+        if self.here is not None and self.features is not None:
+            self.tracker.see(self.clock(self.here.number), self.features)
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """The objects' logits (N, 4h, 4w) and their scores (N,) on the frame in hand."""
+        output = self.objects.output
+        if output is None:
+            return torch.zeros(0, 1, 1), torch.zeros(0)
+        return output.logits, score(output)
+
+    def result(
+        self,
+        logits: Tensor,
+        scores: Tensor,
+        *,
+        threshold: float = 0.0,
+        conf: float | None = None,
+        classes: list[int] | None = None,
+        keep_lost: bool = False,
+        non_overlap: bool = True,
+        keep_logits: bool = False,
+    ) -> Results:
+        """Bring the rows of the frame in hand to the picture's size.
+
+        Args:
+            logits: (N, 4h, 4w), an object a row.
+            scores: (N,).
+            threshold: logits above it are mask.
+            conf: rows with a score not above it are left out.
+            classes: rows of other classes are left out.
+            keep_lost: keep an object without any pixel as an empty row.
+            non_overlap: leave each pixel to the object with the highest logit there.
+            keep_logits: store the low-resolution logits as `result.logits` (N, 4h, 4w).
+        """
+        assert self.here is not None
+        masks = resize_to_picture(logits, self.here.view, threshold)
+        if non_overlap:
+            settle_rivals(masks, logits, self.here.view)
+        kind = torch.tensor([self.classes.get(obj_id, obj_id) for obj_id in self.objects.ids], dtype=torch.int64)
+        keep = torch.ones(len(kind), dtype=torch.bool) if keep_lost else masks.flatten(1).any(1).cpu()
+        keep &= True if conf is None else (scores > conf).cpu()
+        keep &= True if classes is None else torch.isin(kind, torch.tensor(classes))
+        chosen = keep.nonzero()[:, 0]
+        result = self._wrapped(masks[chosen.to(masks.device)], scores.cpu()[chosen], kind, chosen)
+        if keep_logits:
+            result.logits = logits[chosen.to(logits.device)]
+        return result
+
+    def _wrapped(self, masks: Tensor, scores: Tensor, kind: Tensor, chosen: Tensor) -> Results:
+        """Wrap the chosen rows: their masks and scores, and the classes of all."""
+        assert self.here is not None
+        ids = torch.tensor(self.objects.ids, dtype=torch.int64)[chosen]
+        columns = torch.stack([ids.float(), scores.float(), kind[chosen].float()], 1).to(masks.device)
+        boxes = torch.cat([boxes_of(masks).float(), columns], 1)
+        names = {number: str(number) for number in kind.tolist()} | self.names
+        result = Results(self.here.picture, path=self.here.file, names=names, masks=masks, boxes=boxes)
+        self._annotate(result, chosen)
+        return result
+
+    def _annotate(self, result: Results, chosen: Tensor) -> None:
+        """Say on a result what Ultralytics has no place for: the frame's number, ids, presence and predicted IoU."""
+        assert self.here is not None
+        output = self.objects.output
+        result.frame = self.here.number
+        result.obj_ids = tuple(self.objects.ids[i] for i in chosen.tolist())
+        nothing = torch.zeros(0)
+        result.presence = nothing if output is None else output.presence.float().cpu()[chosen]
+        result.iou = nothing if output is None else output.iou.float().cpu()[chosen]
+
+
+def score(output: FrameOutput) -> Tensor:
+    """(N,) in 0 … 1, both left out: how surely an object is there times how well its mask should fit.
+
+    That is sigmoid(presence) · predicted IoU: above 0.5 only for an object that is present.
+    """
+    return (output.presence.float().sigmoid() * output.iou.float().clamp(0, 1)).clamp(SURE, 1 - SURE)
+
+
+def settle_rivals(masks: Tensor, logits: Tensor, view: View) -> None:
+    """Leave each pixel that several of (N, H, W) masks claim to the one with the highest logit; in place."""
+    shared = masks.sum(0, dtype=torch.int32) > 1
+    if not shared.any():
+        return
+    left, top, right, bottom = (int(edge) for edge in boxes_of(shared[None])[0])
+    down, across = slice(top, bottom + 1), slice(left, right + 1)
+    rows, columns = (taps[part] for taps, part in zip(taps_of(logits, view), (down, across), strict=True))
+    best = torch.full((len(rows), len(columns)), -torch.inf, device=logits.device)
+    owner = torch.full_like(best, -1, dtype=torch.int32)
+    for i, mask in enumerate(logits):
+        for first, values in enlarge(mask, rows, columns):
+            part = slice(first, first + len(values))
+            owner[part] = torch.where(values > best[part], i, owner[part])
+            best[part] = torch.maximum(best[part], values)
+    for i, mask in enumerate(masks):
+        mask[down, across] &= ~shared[down, across] | (owner == i)
+
+
+def nowhere(ids: tuple[int, ...], view: View) -> Objects:
+    """The answer where no picture came: every object absent."""
+    if not ids:
+        return Objects((), None)
+    count, (height, width) = len(ids), (side // 4 for side in view.network)
+    absent = torch.full((count,), -CERTAIN_PRESENCE)
+    masks = torch.full((count, height, width), ABSENT_LOGIT)
+    return Objects(ids, FrameOutput(masks, torch.zeros(count, 0), absent, torch.zeros(count)))

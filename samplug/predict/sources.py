@@ -1,0 +1,145 @@
+"""What the video predictor runs over, as a loader of Ultralytics: clips one after the other, a frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from ultralytics.data.loaders import LOADERS, LoadImagesAndVideos, LoadPilAndNumpy, SourceTypes
+from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+
+from samplug.predict.clips import Clip, Course, Live, Pictures, Shot, VideoFile, natural
+
+Batch = tuple[list[str], list[np.ndarray], list[str]]
+STREAMED = ("rtsp://", "rtmp://", "tcp://")
+
+
+class Clips(LoadImagesAndVideos):
+    """A loader of videos of every kind, which Ultralytics' loop takes for one of its own.
+
+    A batch is one frame. Its path is the clip's, so that a folder of pictures is saved as one video; `shot.file` is the
+    picture's own. The loop may hold a copy of the loader made with each batch, so that whatever belongs to a frame
+    is an attribute.
+
+    Attributes:
+        clips: the videos.
+        count: how many of them are finished, which is the place of the one in hand.
+        shot: the frame in hand.
+        backwards: whether it is walked backwards.
+        frame: the frame's number counted from 1, as in the names of saved files.
+        frames: the number of frames where it is known, else 0.
+        fps: frames per second of the clip in hand.
+    """
+
+    def __init__(self, clips: Sequence[Clip]) -> None:  # the base class would open files of its own
+        self.clips = list(clips)
+        if not self.clips:
+            raise FileNotFoundError("The source holds no picture and no video.")
+        self.files = [clip.path for clip in self.clips]
+        self.nf, self.ni, self.bs = len(self.clips), 0, 1
+        self.video_flag = [True] * self.nf
+        self.mode, self.cap = "video", None
+        self.count = self.frame = self.frames = 0
+        self.fps = self.clips[0].fps
+        self.shot: Shot | None = None
+        self.backwards = False
+        self.course: Callable[[int, str], Course] = lambda index, path: Course()
+        self.source_type = SourceTypes()
+
+    def __iter__(self) -> Clips:
+        self._batches = self._run()
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def __len__(self) -> int:
+        return self.nf
+
+    @property
+    def clip(self) -> Clip:
+        """The video in hand."""
+        return self.clips[self.count]
+
+    def close(self) -> None:
+        """Let go of the file in hand."""
+        if hasattr(self, "_batches"):
+            self._batches.close()
+
+    def _run(self) -> Iterator[Batch]:
+        for place, clip in enumerate(self.clips):
+            self.count, self.fps, self.frames = place, clip.fps, clip.length or 0
+            for backwards, shot in self.course(place, clip.path).shots(clip):
+                self.backwards, self.shot, self.frame = backwards, shot, shot.number + 1
+                line = f"video {place + 1}/{self.nf} (frame {self.frame}/{self.frames or '?'}) {clip.path}: "
+                yield [clip.path], [shot.picture], [line]
+
+
+def as_clips(source: Any) -> Any:
+    """Wrap pictures in memory, lists and iterators as a loader; paths, streams and screens are left to the host."""
+    if isinstance(source, (str, Path, int, *LOADERS)):
+        return source
+    if isinstance(source, np.ndarray | Tensor):
+        return Clips([Pictures(source if source.ndim == 4 else source[None], "frames")])
+    if hasattr(source, "convert"):
+        return Clips([Pictures([source], getattr(source, "filename", "") or "frames")])
+    if isinstance(source, list | tuple):
+        return of_list(source)
+    if isinstance(source, Iterable):
+        return Clips([Live(source, "frames")])
+    raise TypeError(f"{type(source).__name__} is no source: give a path, a stream, pictures or an iterator of them.")
+
+
+def of_list(items: Sequence[Any]) -> Any:
+    """Frames in the order given; folders, globs and videos among them are opened as the host opens them."""
+    paths = all(isinstance(item, str | Path) for item in items)
+    if not paths or all(suffix(item) in IMG_FORMATS for item in items):
+        return Clips([Pictures(items, str(Path(items[0]).parent) if items and paths else "frames")] if items else [])
+    return replaced(LoadImagesAndVideos(list(items)))
+
+
+def replaced(loader: Any) -> Any:
+    """Put our loader in the place of the host's for files or arrays; streams and screens keep theirs."""
+    if isinstance(loader, LoadPilAndNumpy):
+        return Clips([Pictures(loader.im0, "frames")])
+    if not isinstance(loader, LoadImagesAndVideos) or isinstance(loader, Clips):
+        return loader
+    if loader.cap:
+        loader.cap.release()
+    return Clips(of_files(loader.files))
+
+
+def of_files(files: Sequence[str]) -> list[Clip]:
+    """The pictures of each folder as one video, in natural order, then every video file."""
+    folders: dict[str, list[str]] = {}
+    for file in files:
+        if suffix(file) not in VID_FORMATS:
+            folders.setdefault(str(Path(file).parent), []).append(file)
+    videos = [VideoFile(file) for file in files if suffix(file) in VID_FORMATS]
+    return [Pictures(sorted(few, key=natural), folder) for folder, few in folders.items()] + videos
+
+
+def suffix(path: Any) -> str:
+    """The ending of a file's name, in lower case and without its dot."""
+    return Path(path).suffix[1:].lower()
+
+
+def moves(source: Any) -> bool:
+    """Whether a source is a video or a stream by itself, so that prompts on it are meant to be followed.
+
+    Pictures in lists, folders and tensors are not: they are frames only for whom asks for tracking.
+    """
+    if isinstance(source, Clips):
+        return True
+    if not isinstance(source, str | Path | int):
+        known = np.ndarray | Tensor | list | tuple | dict
+        streams = isinstance(source, LOADERS) and getattr(source, "mode", "image") != "image"
+        return streams or isinstance(source, Iterator) and not isinstance(source, (known, *LOADERS))
+    text = str(source).lower()
+    if text.isnumeric() or text == "screen" or text.startswith(("screen ", *STREAMED)) or text.endswith(".streams"):
+        return True
+    ending = suffix(text.partition("?")[0])
+    return ending in VID_FORMATS or text.startswith(("http://", "https://")) and ending not in IMG_FORMATS

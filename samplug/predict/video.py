@@ -1,0 +1,356 @@
+"""SAM 2 on videos and streams: prompted objects are followed through memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samplug import arguments, host, tracking
+from samplug.host import DEFAULT_CFG, Results
+from samplug.nn.frames import FrameOutput
+from samplug.nn.types import Features
+from samplug.predict.answers import Prediction, public_features
+from samplug.predict.clips import Course
+from samplug.predict.following import Following, Here, score
+from samplug.predict.sam2 import SAM2Predictor
+from samplug.predict.sources import Clips, as_clips, replaced
+from samplug.predict.timeline import Timeline, Timelines, read_object
+from samplug.prompt_forms import refuse
+
+START = "There is no video yet: call the predictor with a source first, or give prompts= with it."
+
+
+class SAM2VideoPredictor(SAM2Predictor):
+    """Follow what is prompted through videos and streams with SAM 2 or 2.1.
+
+    Sources are video files (each of a folder's by itself), a folder of pictures as one video, lists of pictures,
+    tensors, iterators of frames, and Ultralytics' streams and screens. Prompts may come on the first frame by the usual
+    arguments; ahead, as `prompts={frame: {obj_id: {"points": …, "labels": …}}}`; and from a callback or between two
+    results of `stream=True` by `add_new_prompts`.
+
+    A result's `boxes.id` are the objects' ids (`obj_ids=`, else 0, 1, …), `boxes.cls` the classes given, else the ids,
+    and `boxes.conf` is sigmoid(presence) · predicted IoU, in (0, 1). In addition `result.frame` is the frame's number
+    in its source, from 0; `result.obj_ids`, `result.presence` (logit) and `result.iou` belong to the rows.
+
+    Attributes:
+        inference_state: the video or the streams in progress, by their place in the batch.
+        non_overlap_masks: leave each pixel of a result to one object.
+        clear_non_cond_mem_around_input: a prompt drops the object's tracked memories around its frame.
+        clear_non_cond_mem_for_multi_obj: also where there are several objects.
+    """
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        super().__init__(cfg, overrides, _callbacks)
+        self.non_overlap_masks = True
+        self.clear_non_cond_mem_around_input = False
+        self.clear_non_cond_mem_for_multi_obj = False
+        self.inference_state: dict[int, Following] = {}
+
+    # Setting up
+
+    def get_model(self) -> nn.Module:
+        """Load `args.model`; prompted frames are remembered as 0 and 1, as they are by this class in any case."""
+        model = super().get_model()
+        if hasattr(model, "set_binarize"):
+            model.set_binarize(True)
+        return model
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """Open a source and forget what was followed before."""
+        if source is None:
+            raise RuntimeError(START)
+        super().setup_source(as_clips(source), stride)
+        self.dataset = replaced(self.dataset)
+        if isinstance(self.dataset, Clips):
+            self.dataset.course = self._course
+        self.init_state(self)
+
+    @staticmethod
+    def init_state(predictor: SAM2VideoPredictor) -> None:
+        """Begin anew: every stream of the source, or its first video, with nothing to follow."""
+        count = 1 if isinstance(predictor.dataset, Clips) else predictor.dataset.bs
+        predictor.inference_state = {slot: predictor._following(slot) for slot in range(count)}
+
+    def _following(self, place: int) -> Following:
+        """A video or stream of which nothing is known."""
+        policy = self._option("policy") or tracking.Reference
+        tracker = tracking.Tracker(
+            self.model,
+            getattr(tracking, policy) if isinstance(policy, str) else policy,
+            max_prompted=self._option("max_prompted"),
+            clear_around_input=self.clear_non_cond_mem_around_input,
+            clear_for_multi_obj=self.clear_non_cond_mem_for_multi_obj,
+            expire_after=self._option("expire_after"),
+        )
+        clip = self.dataset.clips[place] if isinstance(self.dataset, Clips) else None
+        stride = self.args.vid_stride if clip is not None else 1
+        return Following(tracker, Timeline(), place, clip, stride)
+
+    def _course(self, place: int, path: str) -> Course:
+        """Which frames of a file are run; backwards from the last prompted one when prompts are given by frame."""
+        start, reverse = self._option("start"), self._option("reverse")
+        if reverse not in (False, True, "both"):
+            raise ValueError(f"reverse={reverse!r}: give False, True or 'both'.")
+        later = self._timelines(self.said).of(place, path).later
+        if start is None and reverse and later:
+            start = min(later) if reverse == "both" else max(later)
+        return Course(start, self.args.vid_stride, reverse)
+
+    def _timelines(self, said: dict[str, Any]) -> Timelines:
+        spellings = {name: said.get(name) for name in arguments.PROMPTS}
+        count = self.dataset.nf if isinstance(self.dataset, Clips) else self.dataset.bs
+        return Timelines(count, **spellings)
+
+    def get_im_features(self, im: Tensor, batch: int = 1) -> dict[str, Tensor | list[Tensor]]:
+        """Encode one picture (1, 3, h, w) for prompts without a past, repeated for a batch of objects.
+
+        Returns:
+            {"image_embed": (batch, C, h/16, w/16), "high_res_feats": […]}, the no-memory embedding added.
+        """
+        features = self.model.encode(im)
+        if batch > 1:
+            features = features[torch.zeros(batch, dtype=torch.int64, device=im.device)]
+        return public_features(features)
+
+    # The loop
+
+    def inference(
+        self,
+        im: Tensor,
+        bboxes: Any = None,
+        points: Any = None,
+        labels: Any = None,
+        masks: Any = None,
+        multimask_output: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Prediction:
+        """Answer the next frame of a video, or of every stream.
+
+        Args:
+            im: (F, 3, h, w) normalised input, a frame of each stream.
+            bboxes: of the objects on the first frame, (N, 4) xyxy in pixels of the picture.
+            points: (N, 2), (N, P, 2) or ragged.
+            labels: 1 on the object, 0 off it; left out means 1.
+            masks: a mask an object.
+            multimask_output: without effect, the network's options decide.
+            *args: without effect.
+            **kwargs: further prompts: `prompts`, `cls`, `names`, `obj_ids`.
+
+        Returns:
+            (logits (N, h/4, w/4), scores (N,)) of all objects that have come.
+
+        Raises:
+            RuntimeError: nothing has been prompted yet, and nothing will be.
+            PromptError: a prompt cannot be read or does not fit its frame.
+        """
+        if self.batch is None:
+            raise RuntimeError(START)
+        said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
+        with host.all_cores():
+            frames = self._frames_in_hand(im)
+            self._open(frames, said)
+            backwards = isinstance(self.dataset, Clips) and self.dataset.backwards
+            seen = self._see(im, [slot for slot, here in enumerate(frames) if self._has_signal(here)])
+            for slot, here in enumerate(frames):
+                self.inference_state[slot].follow(here, seen.get(slot), backwards)
+            return self._prediction()
+
+    def _frames_in_hand(self, im: Tensor) -> list[Here]:
+        """The batch, frame by frame."""
+        paths, originals, *_ = self.batch
+        pictures, views = host.pictures(originals), self._views(im, originals)
+        if isinstance(self.dataset, Clips) and self.dataset.shot is not None:
+            return [Here(self.dataset.shot.number, pictures[0], self.dataset.shot.file, views[0])]
+        numbers = [0 if one.here is None else one.here.number + 1 for one in self.inference_state.values()]
+        return [Here(*row) for row in zip(numbers, pictures, paths, views, strict=True)]
+
+    def _open(self, frames: Sequence[Here], said: dict[str, Any]) -> None:
+        """Begin with a video or stream whose first frame this is: with its own prompts, and nothing of another's."""
+        if isinstance(self.dataset, Clips) and self.inference_state[0].place != self.dataset.count:
+            self.inference_state[0] = self._following(self.dataset.count)
+        for one, here in zip(self.inference_state.values(), frames, strict=True):
+            if one.here is None:
+                path = here.file if one.clip is None else one.clip.path
+                one.timeline.open(self._timelines(said).of(one.place, path))
+            if not one.timeline.given:
+                raise RuntimeError(
+                    "Nothing has been prompted: give bboxes, points, masks or prompts, or call add_new_prompts from an "
+                    "on_predict_start callback (bboxes=[] begins without objects)."
+                )
+
+    def _has_signal(self, here: Here) -> bool:
+        """Whether a frame shows anything: Ultralytics' streams give black ones while the signal is lost."""
+        return isinstance(self.dataset, Clips) or bool(here.picture.any())
+
+    def _see(self, im: Tensor, rows: list[int]) -> dict[int, Features]:
+        """Encode frames once: one by one on a CPU, where streams together then give what each gives alone."""
+        if self.device.type == "cpu" or len(rows) < 2:
+            return {row: self.model.see(im[row : row + 1]) for row in rows}
+        together = self.model.see(im[rows])
+        return {row: together[i] for i, row in enumerate(rows)}
+
+    def _prediction(self) -> Prediction:
+        parts = []
+        for slot, one in self.inference_state.items():
+            logits, scores = one.rows()
+            owner = torch.full((len(scores),), slot, dtype=torch.int64)
+            parts.append(Prediction(logits.to(self.device), scores.to(self.device), owner=owner))
+        some = [part for part in parts if len(part.owner)]
+        return Prediction.cat(some or parts[:1])
+
+    def postprocess(self, preds: Prediction | tuple, img: Tensor, orig_imgs: list | Tensor) -> list[Results]:
+        """Bring the objects' masks to the size of their pictures, one `Results` a stream."""
+        prediction = preds if isinstance(preds, Prediction) else Prediction(*preds)
+        with host.all_cores():
+            return [self._result(one, prediction.picture(slot)) for slot, one in self.inference_state.items()]
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event, less those of Ultralytics' trackers, which would give ids of their own."""
+        for callback in self.callbacks.get(event, []):
+            if not getattr(callback, "func", callback).__module__.startswith("ultralytics.trackers"):
+                callback(self)
+
+    def _result(self, one: Following, rows: Prediction) -> Results:
+        overlap = self._option("non_overlap")
+        return one.result(
+            *rows,
+            threshold=self.model.mask_threshold,
+            conf=self.conf,
+            classes=self.args.classes,
+            keep_lost=self._option("keep_lost"),
+            non_overlap=self.non_overlap_masks if overlap is None else overlap,
+            keep_logits=self._option("logits"),
+        )
+
+    # Prompts at any time
+
+    def add_new_prompts(
+        self,
+        obj_id: int,
+        points: Any = None,
+        labels: Any = None,
+        masks: Any = None,
+        frame_idx: int | None = 0,
+        *,
+        bboxes: Any = None,
+        cls: int | None = None,
+        names: Any = None,
+        stream: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Show an object, new or known, on any frame: from a callback, or between two results of a stream.
+
+        On the frame returned last its features and logits are at hand: the answer changes at once, and the new
+        `Results` stands in `self.results`. On a frame to come the prompt waits. A frame that went by is read again
+        where the source can; there a known object is corrected only as far as its memory reaches.
+
+        Args:
+            obj_id: any whole number.
+            points: (P, 2) in pixels of the picture, or one (2,).
+            labels: (P,) 1 on the object, 0 off it; left out means 1.
+            masks: instead of points and a box, the object's mask (H, W).
+            frame_idx: number of the frame in its source, from 0; None is the frame returned last.
+            bboxes: a box (4,) xyxy, alone or together with points.
+            cls: the object's class.
+            names: names of classes.
+            stream: which of several streams, by place.
+
+        Returns:
+            (logits (1, h/4, w/4), scores (1,)) of the object; with no rows when the frame is still to come.
+
+        Raises:
+            PromptError: prompts cannot be read, are of two kinds, or belong to a frame that cannot be seen again.
+            RuntimeError: there is no video, or no frame yet and `frame_idx` is None.
+        """
+        spelled = {"points": points, "labels": labels, "masks": masks, "bboxes": bboxes, "cls": cls, "names": names}
+        spelled = {name: value for name, value in spelled.items() if value is not None}
+        one = self._stream(stream)
+        here = one.here
+        if frame_idx is None and here is None:
+            raise RuntimeError("No frame has been returned yet: name one, frame_idx=0 is the first.")
+        if here is None or frame_idx is not None and self._lies_ahead(one, here, frame_idx):
+            assert frame_idx is not None
+            read_object(obj_id, spelled, None)
+            one.timeline.add(frame_idx, {int(obj_id): spelled})
+            return torch.zeros(0, 1, 1), torch.zeros(0)
+        with torch.inference_mode(), host.all_cores():
+            number = here.number if frame_idx is None else frame_idx
+            output = self._show(one, here, number, obj_id, spelled)
+            self._renew(one)
+            return output.logits, score(output)
+
+    @staticmethod
+    def _lies_ahead(one: Following, here: Here, frame: int) -> bool:
+        return frame < here.number if one.backwards else frame > here.number
+
+    def _show(self, one: Following, here: Here, number: int, obj_id: int, spelled: dict[str, Any]) -> FrameOutput:
+        """Prompt an object on the frame in hand, or on one that went by."""
+        if number == here.number:
+            if one.features is None:
+                refuse("frame_idx", "the frame in hand is black, the stream lost its signal", "a later frame")
+            return one.correct(read_object(obj_id, spelled, here.view.picture))
+        if one.clip is None or not one.clip.seekable or one.features is None:
+            accepted = f"{here.number} or None, the frame returned last, or a later one"
+            refuse("frame_idx", f"frame {number} went by, and this source cannot go back to it", accepted)
+        if (number - here.number) % one.stride:
+            refuse("frame_idx", f"frame {number} is left out by vid_stride={one.stride}", "a frame that is run")
+        shot = one.clip.read(number)
+        im = self.preprocess([shot.picture])
+        (view,) = self._views(im, [shot.picture])
+        return one.show_earlier(read_object(obj_id, spelled, view.picture), number, view, self.model.see(im))
+
+    def _renew(self, one: Following) -> None:
+        """Make the result of the frame in hand anew, after its objects changed."""
+        slot = next(slot for slot, each in self.inference_state.items() if each is one)
+        if one.here is not None and self.results is not None and slot < len(self.results):
+            before = self.results[slot]
+            self.results[slot] = self._result(one, Prediction(*one.rows()))
+            self.results[slot].speed, self.results[slot].save_dir = before.speed, before.save_dir
+
+    def remove_object(self, obj_id: int, stream: int | None = None) -> None:
+        """Forget an object; the others keep their ids and their masks.
+
+        Raises:
+            ValueError: there is no such object.
+        """
+        one = self._stream(stream)
+        one.tracker.remove(obj_id)
+        one.timeline.forget(obj_id)
+        one.without(obj_id)
+        self._renew(one)
+
+    def clear_prompts(self, obj_id: int | None = None, stream: int | None = None) -> None:
+        """Take back the prompts of an object, or of all, and what was learnt from them; ids and classes stay."""
+        one = self._stream(stream)
+        one.timeline.forget(obj_id)
+        for each in one.tracker.ids if obj_id is None else (obj_id,):
+            one.tracker.clear_prompts(each)
+            one.without(each)
+        self._renew(one)
+
+    def reset(self, stream: int | None = None) -> None:
+        """Remove all objects of a stream, and of all streams when none is named; the run goes on without."""
+        for one in self.inference_state.values() if stream is None else [self._stream(stream)]:
+            one.restart()
+            self._renew(one)
+
+    def propagate_in_video_preflight(self) -> None:
+        """Make the memories of new prompts now; the next frame would do it."""
+        with torch.inference_mode(), host.all_cores():
+            for one in self.inference_state.values():
+                if one.features is not None:
+                    one.objects = one.tracker.step()
+
+    def _stream(self, which: int | None) -> Following:
+        """The stream in a place; with one alone it need not be named."""
+        if not self.inference_state:
+            raise RuntimeError(START)
+        if which is None and len(self.inference_state) > 1:
+            raise ValueError(f"{len(self.inference_state)} streams are running: say which, stream=0 is the first.")
+        which = 0 if which is None else which
+        if which not in self.inference_state:
+            raise ValueError(f"There is no stream {which}: they are 0 to {len(self.inference_state) - 1}.")
+        return self.inference_state[which]
