@@ -58,9 +58,11 @@ VIT = "test_nn_image.py"
 HIERA = "test_nn_hiera.py"
 RECALL = "test_recall.py"
 VIDEO = "test_nn_sam2.py"
-PICTURES = "test_parity_images.py"
-PHOTOGRAPHS = "test_parity_predict.py"
-PREDICTOR = "test_predictor.py"
+PICTURES = (
+    "test_parity_images.py::test_the_same_file_and_picture_give_the_peers_answer[sam2.1_t-UltralyticsSAM2-256-{}]"
+)
+PHOTOGRAPHS = "test_parity_predict.py::test_a_photograph_gives_ultralytics_masks_and_scores[sam2.1_t-256-{}]"
+PREDICTOR = "test_predictor.py::{}"
 PROMPTS = "test_prompts.py"
 VIEW = "test_view.py"
 MASKS = "test_masks.py"
@@ -102,7 +104,7 @@ DEFECTS = (
         "nn/inputs.py",
         "torch.cat([corners, xy], dim=1)",
         "torch.cat([xy, corners], dim=1)",
-        PICTURES,
+        PICTURES.format("boxes and points-1"),
     ),
     Defect(
         "padding has a place",
@@ -138,7 +140,7 @@ DEFECTS = (
         "nn/mask_decoder.py",
         "rows = owner[part]",
         "rows = torch.zeros_like(owner[part])",
-        PREDICTOR,
+        PREDICTOR.format("test_a_batch_equals_single_calls_with_its_own_number_of_prompts_each"),
     ),
     Defect(
         "first block like the others",
@@ -173,7 +175,7 @@ DEFECTS = (
         "nn/sam2.py",
         "Features(features.image + self.no_mem_embed.view(1, -1, 1, 1), features.fine)",
         "features",
-        PICTURES,
+        PICTURES.format("point-1"),
     ),
     # Encoders
     Defect(
@@ -231,21 +233,21 @@ DEFECTS = (
         "predict/fit.py",
         "np.stack(batch)[..., ::-1]",
         "np.stack(batch)",
-        PHOTOGRAPHS,
+        PHOTOGRAPHS.format("clicks"),
     ),
     Defect(
         "features of the last picture",
         "predict/image.py",
         "if self.features is None or self._key(self.batch[1]) != self._shown:",
         "if self.features is None:",
-        PREDICTOR,
+        PREDICTOR.format("test_features_of_another_picture_are_never_used"),
     ),
     Defect(
         "input of the last picture",
         "predict/image.py",
         "if self.im is not None and self._key(im) == self._shown:",
         "if self.im is not None:",
-        PREDICTOR,
+        PREDICTOR.format("test_features_of_another_picture_are_never_used"),
     ),
     Defect(
         "order of the prompts lost",
@@ -259,14 +261,14 @@ DEFECTS = (
         "predict/image.py",
         "return None if self.args.conf == self._nobodys_conf else self.args.conf",
         "return self.args.conf",
-        PREDICTOR,
+        PREDICTOR.format("test_only_a_conf_that_was_chosen_drops_masks"),
     ),
     Defect(
         "mask threshold of a probability",
         "nn/sam2_parts.py",
         "    mask_threshold = 0.0",
         "    mask_threshold = 0.5",
-        PHOTOGRAPHS,
+        PHOTOGRAPHS.format("boxes"),
     ),
     Defect(
         "padding enlarged with the picture",
