@@ -81,7 +81,9 @@ def test_an_object_is_seen_against_what_it_covers():
 
 def test_a_mask_is_what_was_painted():
     canvas = scenes._Canvas(np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.int16))
-    below = shapes.fill(shapes.place([[np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])]], [32, 32], 32, 0, 1), 64, 64)
+    below = shapes.fill(
+        shapes.place([[np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])]], np.array([32, 32]), 32, 0, 1), 64, 64
+    )
     above = np.roll(below, 16, axis=1)
     first = canvas.paint(below, np.ones((64, 64, 3), np.float32))
     second = canvas.paint(above, np.full((64, 64, 3), 0.5, np.float32))

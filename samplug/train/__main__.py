@@ -8,6 +8,7 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from .check import measure
 from .run import Leg, ship, train
@@ -16,6 +17,12 @@ from .trainer import Diverged, Trainer
 
 LICENCE = "AGPL-3.0-or-later"
 DATA = "procedural pictures of samplug.train.scenes; no photograph was used"
+TESTS = (
+    ("unseen plain scenes", 0.0, False),
+    ("unseen scenes", 0.5, False),
+    ("unseen cluttered scenes", 1.0, False),
+    ("unseen families, cluttered", 1.0, True),
+)
 STATE = "Pictures only: the memory's networks hold their initial values, so this file does not track yet."
 
 
@@ -72,13 +79,14 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
-def about(trainer: Trainer, words: list[str], pictures: int) -> dict:
+def about(trainer: Trainer, words: list[str], pictures: int) -> dict[str, Any]:
     """What a reader of the file wants to know beyond the settings."""
     model = trainer.model
     model.load_state_dict(trainer.averaged())
-    metrics = {}
-    for name, held_out in (("unseen scenes", False), ("unseen families", True)):
-        found = measure(model, trainer.settings.size, count=pictures, held_out=held_out)
+    side = model.image_size[0]
+    metrics: dict[str, Any] = {"pictures": pictures, "side": side}
+    for name, level, held_out in TESTS:
+        found = measure(model, side, level=level, count=pictures, held_out=held_out)
         metrics[name] = {key: round(value, 4) for key, value in found.items()}
     print(json.dumps(metrics, indent=2))
     command = shlex.join(["python", "-m", "samplug.train", *words])

@@ -38,7 +38,7 @@ def measure(
         and `same_truth` what it should be; a network that does not hear its prompt has 1.
     """
     model.eval()
-    device = model.pixel_mean.device
+    device = model.device
     rows = []
     for start in range(0, count, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, count))

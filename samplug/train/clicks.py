@@ -19,7 +19,7 @@ def inside(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     deep = depth(mask)
     rows, columns = np.nonzero(deep >= max(rng.random() * deep.max(), 1e-6))
     chosen = int(rng.integers(len(rows)))
-    return np.float32([columns[chosen], rows[chosen]])
+    return np.array([columns[chosen], rows[chosen]], np.float32)
 
 
 def centre(mask: np.ndarray) -> np.ndarray:
@@ -29,13 +29,13 @@ def centre(mask: np.ndarray) -> np.ndarray:
         raise ValueError("An empty mask has no centre.")
     largest = pieces == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     row, column = np.unravel_index(int(np.argmax(depth(largest))), mask.shape)
-    return np.float32([column, row])
+    return np.array([column, row], np.float32)
 
 
 def box(mask: np.ndarray) -> np.ndarray:
     """The edges (4,) around a mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.float32([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
 def loose_box(rng: np.random.Generator, mask: np.ndarray, noise: float = 0.1, most: float = 20.0) -> np.ndarray:

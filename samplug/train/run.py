@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from samplug.checkpoints import build, save_model
 from samplug.files import write_aside
+from samplug.nn.sam2 import SAM2Model
 
 from .batches import Steps
 from .check import measure
@@ -58,7 +59,7 @@ class Curves:
     """The figures of every step, in a CSV file that a resumed leg goes on with."""
 
     def __init__(self, path: Path, step: int):
-        self.path, self.waiting = path, []
+        self.path, self.waiting = path, list[Figures]()
         kept = [row for row in self._read() if int(row["step"]) <= step]
         self._write("w", kept, header=True)
 
@@ -130,7 +131,7 @@ def _draw_on_one_core(_: int) -> None:
 def prepared(settings: Settings, leg: Leg) -> Trainer:
     """The trainer of a leg: as its checkpoint says, else with the weights it begins from, else fresh."""
     torch.manual_seed(settings.seed)
-    model = build(CONFIG)
+    model = fresh()
     listen_to_prompts(model)
     trainer = Trainer(model, settings, leg.device)
     if (leg.folder / CHECKPOINT).exists():
@@ -138,6 +139,13 @@ def prepared(settings: Settings, leg: Leg) -> Trainer:
     elif leg.begin:
         trainer.begin_from(leg.begin)
     return trainer
+
+
+def fresh() -> SAM2Model:
+    """The network to train, with weights as drawn."""
+    model = build(CONFIG)
+    assert isinstance(model, SAM2Model)
+    return model
 
 
 def ship(trainer: Trainer, folder: Path, about: dict[str, Any]) -> Path:
@@ -148,7 +156,7 @@ def ship(trainer: Trainer, folder: Path, about: dict[str, Any]) -> Path:
         folder: Where both files go.
         about: What the card says beyond the settings of all legs: command, metrics, licence.
     """
-    model = build(CONFIG)
+    model = fresh()
     model.load_state_dict(trainer.averaged())
     card = {"network": CONFIG["variant"], "legs": trainer.legs, **about}
     save_model(folder / WEIGHTS, model, CONFIG, card=card)
@@ -170,7 +178,7 @@ def _line(recent: list[Figures], settings: Settings, seconds: float) -> str:
 
 def _checked(trainer: Trainer, pictures: int) -> str:
     """Overlaps of the averaged weights on unseen scenes, easy and as hard as the leg's own, as one line."""
-    model = build(CONFIG).to(trainer.device)
+    model = fresh().to(trainer.device)
     model.load_state_dict(trainer.averaged())
     said = []
     for level in (0.0, trainer.settings.level_end):

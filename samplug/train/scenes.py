@@ -217,7 +217,7 @@ class _Painter:
             return
         reach = int(0.06 * canvas.side)
         shift = rng.integers(-reach, reach + 1, 2)
-        matrix = np.float64([[1, 0, shift[0]], [0, 1, shift[1]]])
+        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
         soft = cv2.warpAffine(cover, matrix, cover.shape[::-1])
         soft = cv2.blur(soft, (int(rng.uniform(0.01, 0.06) * canvas.side) | 1,) * 2)
         canvas.image *= (1 - soft * np.float32(rng.uniform(0.2, 0.6) / 255))[..., None]
@@ -227,13 +227,13 @@ def _finish(rng: np.random.Generator, canvas: _Canvas, level: float) -> Scene:
     visible = [np.isin(canvas.top, layers) for layers in canvas.objects]
     pieces = [piece for region in visible[: canvas.regions] for piece in _pieces(region)]
     shift = len(pieces) - canvas.regions
-    visible = np.stack(pieces + visible[canvas.regions :])
+    masks = np.stack(pieces + visible[canvas.regions :])
     parents = np.array([-1] * len(pieces) + [w + shift if w >= 0 else -1 for w in canvas.whole[canvas.regions :]])
-    kept = visible.reshape(len(visible), -1).sum(1) >= max(_LEAST_VISIBLE * canvas.top.size, 12)
+    kept = masks.reshape(len(masks), -1).sum(1) >= max(_LEAST_VISIBLE * canvas.top.size, 12)
     number = np.cumsum(kept) - 1
     parents = np.where((parents >= 0) & kept[parents], number[parents], -1)
     image = _camera(rng, canvas.image, level)
-    return Scene(image, visible[kept], parents[kept])
+    return Scene(image, masks[kept], parents[kept])
 
 
 def _pieces(region: np.ndarray) -> list[np.ndarray]:
@@ -259,5 +259,5 @@ def _camera(rng: np.random.Generator, image: np.ndarray, level: float) -> np.nda
     picture = np.round(image * 255).astype(np.uint8)
     if rng.random() < 0.4 * level:
         _, packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
-        picture = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+        picture = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
     return picture

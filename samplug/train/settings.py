@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
-def option(default: object, text: str) -> object:
+def option(default: Any, text: str) -> Any:
     """A field with what `--help` says about it."""
     return field(default=default, metadata={"help": text})
 

@@ -70,14 +70,17 @@ def stroke(rng: np.random.Generator) -> Shape:
 
 def creature(rng: np.random.Generator) -> Shape:
     """A body with limbs and a head: several convex parts that belong together."""
-    body = superellipse(rng, 2.5)[0][0] * np.float32([1, rng.uniform(0.35, 0.9)])
+    body = superellipse(rng, 2.5)[0][0] * np.array([1, rng.uniform(0.35, 0.9)], np.float32)
     parts: Shape = [[body]]
     for angle in rng.uniform(0, 2 * np.pi, int(rng.integers(1, 6))):
-        root, direction = _polar(0.5, np.float32([angle]))[0], _polar(1.0, np.float32([angle + rng.normal(0, 0.5)]))[0]
-        side = np.float32([-direction[1], direction[0]])
+        root, direction = (
+            _polar(0.5, np.array([angle], np.float32))[0],
+            _polar(1.0, np.array([angle + rng.normal(0, 0.5)], np.float32))[0],
+        )
+        side = np.array([-direction[1], direction[0]], np.float32)
         tip, thick, thin = root + direction * rng.uniform(0.5, 1.3), rng.uniform(0.1, 0.3), rng.uniform(0.04, 0.2)
         limb = [root + side * thick, tip + side * thin, tip - side * thin, root - side * thick]
-        parts.append([np.float32(limb)])
+        parts.append([np.array(limb, np.float32)])
         if rng.random() < 0.4:
             parts.append([_polar(rng.uniform(0.15, 0.4)) + tip])
     return parts
@@ -98,7 +101,7 @@ def crescent(rng: np.random.Generator) -> Shape:
     bite = rng.uniform(0.3, 1.0)
     half = np.arccos(bite / 2)  # where two unit circles, `bite` apart, meet
     outer = _polar(1.0, np.linspace(half, 2 * np.pi - half, 40, dtype=np.float32))
-    inner = _polar(1.0, np.linspace(np.pi + half, np.pi - half, 40, dtype=np.float32)) + np.float32([bite, 0])
+    inner = _polar(1.0, np.linspace(np.pi + half, np.pi - half, 40, dtype=np.float32)) + np.array([bite, 0], np.float32)
     return [[np.concatenate([outer, inner])]]
 
 
@@ -136,9 +139,9 @@ def place(shape: Shape, centre: np.ndarray, size: float, turn: float, aspect: fl
     """
     scale = size / max(area(shape), 1e-3) ** 0.5
     cos, sin = np.cos(turn), np.sin(turn)
-    stretch = np.float32([[scale * aspect**0.5, 0], [0, scale * aspect**-0.5]])
-    matrix = (np.float32([[cos, -sin], [sin, cos]]) @ stretch).T.astype(np.float32)
-    return [[contour @ matrix + np.float32(centre) for contour in part] for part in shape]
+    stretch = np.array([[scale * aspect**0.5, 0], [0, scale * aspect**-0.5]], np.float32)
+    matrix = (np.array([[cos, -sin], [sin, cos]], np.float32) @ stretch).T.astype(np.float32)
+    return [[contour @ matrix + centre.astype(np.float32) for contour in part] for part in shape]
 
 
 def fill(shape: Shape, height: int, width: int) -> np.ndarray:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from samplug.nn.attention import Attention
 from samplug.nn.sam2 import SAM2Model
+from samplug.nn.two_way import TwoWayAttentionBlock
 
 SHARPNESS = 2.0  # gain of queries and keys: a click's attention peaks at its own place
 QUIET = 0.1  # of learned tokens
@@ -26,11 +28,12 @@ def listen_to_prompts(model: SAM2Model) -> None:
     for name, parameter in decoder.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
-    for layer in decoder.transformer.layers:
-        _share_among_tokens(layer.self_attn)
-        layer.mlp.layers[-1].weight.mul_(2 * QUIET)
-        _look_at_own_place(layer.cross_attn_token_to_image)
-        _look_at_own_place(layer.cross_attn_image_to_token)
+    for block in decoder.transformer.modules():
+        if isinstance(block, TwoWayAttentionBlock):
+            _share_among_tokens(block.self_attn)
+            _linears(block.mlp)[-1].weight.mul_(2 * QUIET)
+            _look_at_own_place(block.cross_attn_token_to_image)
+            _look_at_own_place(block.cross_attn_image_to_token)
     _look_at_own_place(decoder.transformer.final_attn_token_to_image)
     for head in (*decoder.output_hypernetworks_mlps, decoder.iou_prediction_head):
         _keep_variance(head)
@@ -40,7 +43,7 @@ def listen_to_prompts(model: SAM2Model) -> None:
     prompts.no_mask_embed.weight.mul_(QUIET / 5)
 
 
-def _share_among_tokens(attention: nn.Module) -> None:
+def _share_among_tokens(attention: Attention) -> None:
     """Every token gets about the mean of all: what a prompt says reaches the mask tokens at once."""
     nn.init.eye_(attention.v_proj.weight)
     nn.init.eye_(attention.out_proj.weight)
@@ -48,7 +51,7 @@ def _share_among_tokens(attention: nn.Module) -> None:
     attention.k_proj.weight.mul_(0.5)
 
 
-def _look_at_own_place(attention: nn.Module) -> None:
+def _look_at_own_place(attention: Attention) -> None:
     """Queries and keys alike, so that a position attends to itself; what is found comes back as it is."""
     nn.init.orthogonal_(attention.q_proj.weight, gain=SHARPNESS)
     attention.k_proj.weight.copy_(attention.q_proj.weight)
@@ -57,6 +60,10 @@ def _look_at_own_place(attention: nn.Module) -> None:
 
 
 def _keep_variance(head: nn.Module) -> None:
-    for layer in head.layers:
+    for layer in _linears(head):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    head.layers[-1].weight.mul_(0.5)
+    _linears(head)[-1].weight.mul_(0.5)
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [part for part in module.modules() if isinstance(part, nn.Linear)]

@@ -11,7 +11,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-_OPPONENT = np.float32([[1, 1, 1], [0.8, 0.1, -0.9], [0.5, -0.9, 0.4]])  # light, blue-yellow, green-red
+_OPPONENT = np.array([[1, 1, 1], [0.8, 0.1, -0.9], [0.5, -0.9, 0.4]], np.float32)  # light, blue-yellow, green-red
 _BANK_SIZE, _BANK_FIELDS = 256, 24
 
 
@@ -36,7 +36,7 @@ def noise(rng: np.random.Generator, height: int, width: int, rough: float = 0.5)
     field = _noise_bank()[int(level * (_BANK_FIELDS - 1))]
     turn, zoom = rng.uniform(0, 2 * np.pi), 2 ** rng.uniform(-1.2, 1)
     cos, sin = np.cos(turn) * zoom, np.sin(turn) * zoom
-    matrix = np.float64([[cos, -sin, rng.uniform(0, _BANK_SIZE)], [sin, cos, rng.uniform(0, _BANK_SIZE)]])
+    matrix = np.array([[cos, -sin, rng.uniform(0, _BANK_SIZE)], [sin, cos, rng.uniform(0, _BANK_SIZE)]], np.float64)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(field, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP)
 
@@ -44,14 +44,14 @@ def noise(rng: np.random.Generator, height: int, width: int, rough: float = 0.5)
 def colour(rng: np.random.Generator) -> np.ndarray:
     """One RGB colour (3,): wide in lightness, mostly narrow in hue, now and then vivid."""
     vivid = 0.3 if rng.random() < 0.3 else 0.08
-    return np.clip(np.float32([rng.normal(0.45, 0.24), *rng.normal(0, vivid, 2)]) @ _OPPONENT, 0, 1)
+    return np.clip(np.array([rng.normal(0.45, 0.24), *rng.normal(0, vivid, 2)], np.float32) @ _OPPONENT, 0, 1)
 
 
 def _second(rng: np.random.Generator, first: np.ndarray) -> np.ndarray:
     """A colour that goes with the first: mostly another lightness of it."""
     if rng.random() < 0.25:
         return colour(rng)
-    return np.clip(first + np.float32([rng.normal(0, 0.22), *rng.normal(0, 0.04, 2)]) @ _OPPONENT, 0, 1)
+    return np.clip(first + np.array([rng.normal(0, 0.22), *rng.normal(0, 0.04, 2)], np.float32) @ _OPPONENT, 0, 1)
 
 
 def _mix(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

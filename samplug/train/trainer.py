@@ -73,7 +73,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_rate"] * rate
         losses, overlaps = self._losses(batch.to(self.device), rng)
-        loss = sum(losses.values())
+        loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             raise Diverged(
                 f"The loss of step {self.step + 1} is {loss.item()}. Take up the last checkpoint with a smaller --rate."
@@ -84,8 +84,16 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self._average()
-        parts = (losses[name].item() for name in (CLICK, BOX, "probe"))
-        return Figures(self.step, loss.item(), *parts, overlaps[CLICK], overlaps[BOX], settings.rate * rate)
+        return Figures(
+            step=self.step,
+            loss=loss.item(),
+            click_loss=losses[CLICK].item(),
+            box_loss=losses[BOX].item(),
+            probe_loss=losses["probe"].item(),
+            click_iou=overlaps[CLICK],
+            box_iou=overlaps[BOX],
+            rate=settings.rate * rate,
+        )
 
     def _losses(self, batch: Batch, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, float]]:
         """All parts of the loss, weighted, and the overlaps of the first masks."""
@@ -176,7 +184,8 @@ class Trainer:
 
 def normalised(model: SAM2Model, images: Tensor) -> Tensor:
     """Pictures (F, 3, H, W), 0 to 255, as the network wants them."""
-    return (images.float() - model.pixel_mean) / model.pixel_std
+    mean, deviation = model.get_buffer("pixel_mean"), model.get_buffer("pixel_std")
+    return (images.float() - mean) / deviation
 
 
 def first_prompts(batch: Batch, kind: str) -> PromptBatch:
@@ -200,17 +209,15 @@ def corrected_prompts(
     A mask without an error gets another click on the object.
     """
     found, wanted = (logits > 0).cpu().numpy(), (batch.targets > 0.5).cpu().numpy()
-    points, labels = [], []
+    again, labels = batch.points[:, 0].clone(), torch.ones_like(prompts.owner)
     for number, (mask, truth) in enumerate(zip(found, wanted, strict=True)):
-        click = clicks.correction(mask, truth, rng)
-        point, label = click or (batch.points[number, 0].cpu().numpy() / MASK_STRIDE, 1)
-        points.append((point + 0.5) * MASK_STRIDE - 0.5 if click else point * MASK_STRIDE)
-        labels.append(label)
-    point = torch.from_numpy(np.stack(points)).to(logits)[:, None]
-    label = torch.tensor(labels, device=logits.device)[:, None]
-    if prompts.points is not None:
-        point, label = torch.cat([prompts.points, point], 1), torch.cat([prompts.labels, label], 1)
-    return PromptBatch(prompts.owner, points=point, labels=label, boxes=prompts.boxes, masks=logits[:, None])
+        if click := clicks.correction(mask, truth, rng):
+            again[number] = torch.from_numpy((click[0] + 0.5) * MASK_STRIDE - 0.5)
+            labels[number] = click[1]
+    points, labels = again[:, None], labels[:, None]
+    if prompts.points is not None and prompts.labels is not None:
+        points, labels = torch.cat([prompts.points, points], 1), torch.cat([prompts.labels, labels], 1)
+    return PromptBatch(prompts.owner, points=points, labels=labels, boxes=prompts.boxes, masks=logits[:, None])
 
 
 def _rate(step: int, settings: Settings) -> float:
