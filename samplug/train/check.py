@@ -33,9 +33,10 @@ def measure(
         held_out: Of the outlines and surfaces that training never draws either.
 
     Returns:
-        `click`, `box`, `three_clicks`: IoU of the mask the network itself holds for the best. `click_best`: of the best
-        of its masks. `box_as_mask`: of the box itself. `same`: IoU between the masks of two prompts of one picture
-        and `same_truth` what it should be; a network that does not hear its prompt has 1.
+        `click`, `three_clicks`, `box`: IoU of the one mask that a user gets. `click_chosen`, `box_chosen`: of the one
+        of three that the network holds for the best. `click_best`: of the best of three. `box_as_mask`: of the box
+        itself. `same`: IoU between the masks of two prompts of one picture and `same_truth` what it should be; a
+        network that does not hear its prompt has 1.
     """
     model.eval()
     device = model.device
@@ -52,19 +53,21 @@ def measure(
 
 def _overlaps(model: SAM2Model, features: Features, batch: Batch) -> dict[str, Tensor]:
     """Each (N,)."""
-    click = model.answer(features, first_prompts(batch, CLICK), multimask=True)
-    box = model.answer(features, first_prompts(batch, BOX), multimask=True)
-    logits = chosen = best_mask(click.logits, click.iou)
-    prompts = first_prompts(batch, CLICK)
+    clicks, boxes = first_prompts(batch, CLICK), first_prompts(batch, BOX)
+    click, box = (model.answer(features, prompts, multimask=True) for prompts in (clicks, boxes))
+    first = logits = model.answer(features, clicks).logits[:, 0]
+    corrected = clicks
     for _ in range(2):
-        prompts = corrected_prompts(prompts, logits, batch)
-        logits = model.answer(features, prompts).logits[:, 0]
-    found, beside = masks_of(chosen, batch), torch.roll(torch.arange(len(chosen)), -1)
+        corrected = corrected_prompts(corrected, logits, batch)
+        logits = model.answer(features, corrected).logits[:, 0]
+    found, beside = masks_of(first, batch), torch.roll(torch.arange(len(first)), -1)
     return {
         "click": iou(found, batch.masks),
+        "click_chosen": iou(masks_of(best_mask(click.logits, click.iou), batch), batch.masks),
         "click_best": torch.stack([iou(masks_of(one, batch), batch.masks) for one in click.logits.unbind(1)]).amax(0),
         "three_clicks": iou(masks_of(logits, batch), batch.masks),
-        "box": iou(masks_of(best_mask(box.logits, box.iou), batch), batch.masks),
+        "box": iou(masks_of(model.answer(features, boxes).logits[:, 0], batch), batch.masks),
+        "box_chosen": iou(masks_of(best_mask(box.logits, box.iou), batch), batch.masks),
         "box_as_mask": iou(filled(batch), batch.masks),
         "same": iou(found, found[beside]),
         "same_truth": iou(batch.masks, batch.masks[beside]),

@@ -30,7 +30,9 @@ class Settings:
     average: float = option(0.998, "decay of the running mean of the weights, which is what is kept in the end")
     level: float = option(0.05, "hardest scenes at the first step, 0 to 1")
     level_end: float = option(0.5, "hardest scenes at the last step, 0 to 1")
-    every_mask: int = option(1500, "steps in which all masks of an answer are trained, not the best one alone")
+    every_mask: int = option(
+        1500, "steps in which all masks of an answer to a click are trained, not the best one alone"
+    )
     balance: float = option(1.0, "1 weighs object and background alike, 0 all pixels alike")
     probe: float = option(1.0, "weight of the probe's loss, which teaches the encoder to group pixels")
     corrections: float = option(0.3, "share of the steps with a second round: a click that corrects the first mask")

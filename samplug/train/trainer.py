@@ -104,16 +104,17 @@ class Trainer:
         for kind in (CLICK, BOX):
             prompts, several = first_prompts(batch, kind), bool(rng.random() < 0.6)
             answer = model.answer(features, prompts, multimask=several)
-            losses[kind] = self._loss(answer, batch)
+            losses[kind] = self._loss(answer, batch, ambiguous=kind == CLICK)
             overlaps[kind] = overlap(answer.logits, batch.targets).amax(1).mean().item()
             if kind == corrected:
                 again = corrected_prompts(prompts, best_mask(answer.logits, answer.iou), batch, rng)
-                losses["correction"] = self._loss(model.answer(features, again), batch)
+                losses["correction"] = self._loss(model.answer(features, again), batch, ambiguous=False)
         losses["probe"] = self._probe_loss(features, batch)
         return losses, overlaps
 
-    def _loss(self, answer: Answer, batch: Batch) -> Tensor:
-        every = self.step < self.settings.every_mask
+    def _loss(self, answer: Answer, batch: Batch, ambiguous: bool) -> Tensor:
+        """Only a single click has several readings, for which the masks of an answer may differ."""
+        every = self.step < self.settings.every_mask or not ambiguous
         return answer_loss(answer, batch.targets, balance=self.settings.balance, every_mask=every)
 
     def _probe_loss(self, features: Features, batch: Batch) -> Tensor:
