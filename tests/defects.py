@@ -62,6 +62,7 @@ PICTURES = (
     "test_parity_images.py::test_the_same_file_and_picture_give_the_peers_answer[sam2.1_t-UltralyticsSAM2-256-{}]"
 )
 PHOTOGRAPHS = "test_parity_predict.py::test_a_photograph_gives_ultralytics_masks_and_scores[sam2.1_t-256-{}]"
+CONF = "test_parity_predict.py::test_scores_below_the_hosts_default_conf_drop_nothing[sam2.1_t-256]"
 PREDICTOR = "test_predictor.py::{}"
 PROMPTS = "test_prompts.py"
 VIEW = "test_view.py"
@@ -261,7 +262,7 @@ DEFECTS = (
         "predict/image.py",
         "return None if self.args.conf == self._nobodys_conf else self.args.conf",
         "return self.args.conf",
-        PREDICTOR.format("test_only_a_conf_that_was_chosen_drops_masks"),
+        CONF,
     ),
     Defect(
         "mask threshold of a probability",

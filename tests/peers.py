@@ -6,6 +6,7 @@ logits (N, M, S/4, S/4), predicted IoUs (N, M) and presences (N, 1), which are N
 
 import importlib
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -106,8 +107,10 @@ class MetaSAM2:
 
     def __init__(self, path, size):
         peer_package("sam2")
-        from sam2.build_sam import build_sam2
-        from sam2.sam2_image_predictor import SAM2ImagePredictor
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # it calls torch.jit.script, which is deprecated
+            from sam2.build_sam import build_sam2
+            from sam2.sam2_image_predictor import SAM2ImagePredictor
 
         release, letter = path.stem.split("_")
         config = f"configs/{release}/{release}_hiera_{letter.replace('b', 'b+')}.yaml"

@@ -70,6 +70,19 @@ def test_three_masks_of_a_click_are_ultralytics_three(both, bus):
     assert_alike(*both, bus, points=CLICKS[:2], labels=[1, 1], multimask_output=True)
 
 
+def test_scores_below_the_hosts_default_conf_drop_nothing(both, bus):
+    ours, _, size = both
+    decoder = ours.model.sam_mask_decoder if ours.is_sam2 else ours.model.mask_decoder
+    shift = decoder.iou_prediction_head.layers[-1].bias.data
+    shift -= 10
+    try:
+        (result,) = ours.predict(bus, imgsz=size, points=CLICKS, verbose=False)
+    finally:
+        shift += 10
+    assert len(result) == len(CLICKS)
+    assert result.boxes.conf.max() < 0.25
+
+
 def assert_alike(ours, theirs, size, picture, **prompts):
     """Rows one by one: the same masks at the picture's size, the same scores."""
     (mine,) = ours.predict(picture, imgsz=size, verbose=False, **prompts)
