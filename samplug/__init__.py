@@ -11,6 +11,8 @@ _HOMES = {
     "SAM": "samplug.model",
     "Predictor": "samplug.predict",
     "SAM2Predictor": "samplug.predict",
+    "SAM2VideoPredictor": "samplug.predict",
+    "SAM2CameraPredictor": "samplug.predict",
     "Prompts": "samplug.prompts",
     "PromptError": "samplug.prompts",
     "CheckpointError": "samplug.checkpoints",

@@ -13,9 +13,11 @@ from samplug.checkpoints import BUNDLED, load_model
 from samplug.embeddings import Embedding
 from samplug.host import LOGGER, Model, Results
 from samplug.nn.sam2 import SAM2Model
-from samplug.predict import Predictor, SAM2Predictor
+from samplug.predict import Predictor, SAM2Predictor, SAM2VideoPredictor
+from samplug.predict.sources import moves
 from samplug.prompts import PromptError
 
+POINTING = ("points", "bboxes", "masks", "prompts")
 SAVED_BY = ("project", "name", "exist_ok", "task", "mode")
 
 
@@ -97,9 +99,23 @@ class SAM(Model):
         ours, theirs = arguments.split({**self.overrides, **kwargs})
         if source is None:
             source = _stand_in(ours.get("embedding"))
-        worker = self._worker(predictor, theirs)
-        worker.set_prompts({**prompts, **ours})
+        asked = {**prompts, **ours}
+        worker = self._worker(predictor or self._way(source, asked, theirs.get("mode")), theirs)
+        worker.set_prompts(asked)
         return worker(source=source, stream=stream)
+
+    def track(self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any) -> Any:
+        """Give objects ids: prompted ones are followed through SAM 2's memory, others by one of Ultralytics' trackers.
+
+        Args:
+            source: as in `predict`; a folder or a list of pictures counts as one video when prompts are followed.
+            stream: return a generator instead of a list.
+            persist: go on with the tracker of the call before (Ultralytics' trackers only).
+            **kwargs: as in `predict`.
+        """
+        if self._follows(source, kwargs, "track"):
+            return self.predict(source, stream, mode="track", **kwargs)
+        return super().track(source, stream, persist, **kwargs)
 
     def __call__(self, source: Any = None, stream: bool = False, *args: Any, **kwargs: Any) -> Any:
         """Call `predict`."""
@@ -141,6 +157,24 @@ class SAM(Model):
     def benchmark(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: benchmarking does not exist yet."""
         raise NotImplementedError("SAM.benchmark does not exist yet.")
+
+    def _way(self, source: Any, asked: dict[str, Any], mode: str | None) -> type[Predictor] | None:
+        """Choose between memory and single frames where there is a choice, and say which it is."""
+        if self._follows(source, asked, mode):
+            LOGGER.info("Following the prompted objects through memory (track=False prompts every frame alone).")
+            return SAM2VideoPredictor
+        if moves(source) and any(asked.get(name) is not None for name in POINTING):
+            LOGGER.info("Prompting every frame alone, without memory.")
+        return None
+
+    def _follows(self, source: Any, asked: dict[str, Any], mode: str | None) -> bool:
+        """Whether prompts on this source are followed through SAM 2's memory, not answered picture by picture."""
+        track = asked.get("track")
+        if track and not self.is_sam2:
+            raise ValueError(f"track=True needs SAM 2 or 2.1, which have a memory; this is {self.model.variant}.")
+        if not self.is_sam2 or track is False or all(asked.get(name) is None for name in POINTING):
+            return False
+        return bool(track) or mode == "track" or moves(source)
 
     def _worker(self, kind: type[Predictor] | None, overrides: dict[str, Any]) -> Predictor:
         """Make a predictor over the shared network: each call its own, so that two streams never meet.

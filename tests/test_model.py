@@ -39,6 +39,16 @@ def folder(pictures, tmp_path):
     return tmp_path
 
 
+def clip(folder, picture, frames=3):
+    """A video of one picture."""
+    path = str(folder / "clip.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 5, picture.shape[1::-1])
+    for _ in range(frames):
+        writer.write(picture)
+    writer.release()
+    return path
+
+
 @pytest.mark.host
 def test_it_is_an_ultralytics_model(model):
     assert isinstance(model, Model) and model.task == "segment" and model.is_sam2
@@ -134,14 +144,20 @@ def test_the_five_callbacks_fire_and_none_is_left_behind(nano_file, pictures):
 
 
 @pytest.mark.host
-def test_a_video_is_prompted_frame_by_frame(model, pictures, tmp_path):
-    path = str(tmp_path / "clip.avi")
-    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 5, (320, 240))
-    for _ in range(3):
-        writer.write(pictures[0])
-    writer.release()
-    results = list(model.predict(path, bboxes=BOXES, stream=True, verbose=False))
-    assert [len(result) for result in results] == [2, 2, 2]
+def test_a_video_is_prompted_frame_by_frame_when_that_is_asked(model, pictures, tmp_path):
+    path = clip(tmp_path, pictures[0])
+    results = list(model.predict(path, bboxes=BOXES, track=False, stream=True, verbose=False))
+    assert [len(result) for result in results] == [2, 2, 2] and results[0].boxes.id is None
+
+
+@pytest.mark.host
+def test_a_video_with_prompts_is_followed_and_the_log_says_so(model, pictures, tmp_path, capture_log):
+    path = clip(tmp_path, pictures[0])
+    for results in (model.predict(path, bboxes=BOXES, keep_lost=True), model.track(path, bboxes=BOXES, keep_lost=True)):
+        assert [result.boxes.id.tolist() for result in results] == [[0, 1]] * 3
+    assert sum("through memory" in line for line in capture_log) == 2
+    model.predict(path, bboxes=BOXES, track=False)
+    assert "Prompting every frame alone, without memory." in capture_log
 
 
 @pytest.mark.host

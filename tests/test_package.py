@@ -15,7 +15,7 @@ FLOORS = [  # imports point down: a module may use those of its own floor and be
     {"arguments", "yolo_hook", "nn"},
     {"view", "rle", "mask_forms", "prompt_forms", "spelled", "prompt_batches", "prompts", "prompt_schedule", "masks"},
     {"files", "tensor_files", "recognise", "variants", "checkpoints", "host"},
-    {"embeddings"},
+    {"embeddings", "tracking"},
     {"train"},
     {"predict"},
     {"model"},
