@@ -4,7 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-found = re.search(r"<!-- test command -->\s*```\w*\n(.*?)\n```", Path(sys.argv[1]).read_text(encoding="utf-8"), re.DOTALL)
+readme = Path(sys.argv[1]).read_text(encoding="utf-8")
+found = re.search(r"<!-- test command -->\s*```\w*\n(.*?)\n```", readme, re.DOTALL)
 if found is None:
     sys.exit(f"{sys.argv[1]} has no fenced block below <!-- test command -->")
 print(found[1])
