@@ -1,11 +1,16 @@
 """Objects followed through a stream: what is kept of them, and which of it is looked back at."""
 
+from samplug.tracking.distractors import Distractors, Hybrid
+from samplug.tracking.motion import Motion
 from samplug.tracking.policies import Kept, Policy, PresenceGate, Reference, Rule
 from samplug.tracking.tracker import Objects, Tracker
 from samplug.tracking.tracks import Track
 
 __all__ = [
+    "Distractors",
+    "Hybrid",
     "Kept",
+    "Motion",
     "Objects",
     "Policy",
     "PresenceGate",

@@ -40,12 +40,7 @@ class Rule:
     @property
     def reach(self) -> int:
         """How many frames back the oldest pointer of a tracked frame lies."""
-        return self.span_of_pointers - 1
-
-    @property
-    def span_of_pointers(self) -> int:
-        """How many pointers at most."""
-        return self.max_pointers if self.num_frames is None else min(self.num_frames, self.max_pointers)
+        return min(self.max_pointers, self.num_frames or self.max_pointers) - 1
 
     def behind(self, frame: int, other: int) -> int:
         """How many steps of travel `other` lies behind `frame`."""
@@ -63,9 +58,6 @@ class Kept:
 
     memories: frozenset[int]
     pointers: frozenset[int] = frozenset()
-
-    def __or__(self, other: Kept) -> Kept:
-        return Kept(self.memories | other.memories, self.pointers | other.pointers)
 
 
 class Policy(Protocol):

@@ -95,6 +95,7 @@ class Tracker:
         self._policy, self._forget = policy, forget
         self._clear_around_input, self._clear_for_multi_obj = clear_around_input, clear_for_multi_obj
         self._features: Features | None = None
+        self._stepped = False
         self._tracks: dict[int, Track] = {}
 
     @property
@@ -113,9 +114,8 @@ class Tracker:
             features: `model.see` of it, one picture.
         """
         self._finish()
-        for track in self._tracks.values():
-            track.current = None
-        self.frame, self._features = frame, features
+        self._leave()
+        self.frame, self._features, self._stepped = frame, features, False
 
     @torch.no_grad()
     def prompt(
@@ -159,7 +159,7 @@ class Tracker:
         """Answer the frame in hand for every object that has come.
 
         An object that was prompted or corrected on this frame keeps that answer; the others are tracked. Objects whose
-        prompted frames all lie ahead are left out. Then memories are made, and what nobody can ask for is dropped.
+        prompted frames all lie ahead are left out. Then memories are made.
 
         Raises:
             RuntimeError: no frame is in hand.
@@ -172,6 +172,7 @@ class Tracker:
         for tracks, past in self._together([(track, track.past(frame, self.rule)) for track in lost]):
             self._follow(frame, features, tracks, past)
         self._finish()
+        self._stepped = True
         return self._answered(frame)
 
     # Objects
@@ -270,18 +271,23 @@ class Tracker:
             track.take(frame, output[i] if len(tracks) > 1 else output, answer[i])
 
     def _answered(self, frame: int) -> Objects:
-        """Collect the answers, forget, and let objects go that have been away too long."""
+        """Collect the answers, and let objects go that have been away too long."""
         here = [track for track in self._tracks.values() if track.current is not None]
         for track in here:
             track.passed(frame)
-            if self._forget:
-                track.forget(frame, self.rule)
             if self.expire_after is not None and track.is_gone(frame, self.expire_after, self.rule):
                 del self._tracks[track.obj_id]
         rows = [replace(track.current, memory=None) for track in here if track.current is not None]
         return Objects(tuple(track.obj_id for track in here), FrameOutput.cat(rows) if rows else None)
 
     # Memories
+
+    def _leave(self) -> None:
+        """Let go of the answers on the frame in hand, and of what only this frame and those behind it could ask for."""
+        for track in self._tracks.values():
+            if self._forget and self._stepped and self.frame is not None:
+                track.forget(self.frame, self.rule)
+            track.current = None
 
     def _finish(self) -> None:
         """Make the memories of the frame in hand that are due."""

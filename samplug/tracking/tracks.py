@@ -110,11 +110,10 @@ class Track:
         self.records[frame] = self.current
 
     def forget(self, frame: int, rule: Rule) -> None:
-        """Drop what no frame ahead of this one can ask for; the maps of tracked frames behind it go first."""
+        """Leave a frame: drop what none ahead of it can ask for, and the logits of tracked ones."""
         kept = self.policy.keep(frame, self.anchors(), self.tracked(), rule)
         for f in self.tracked():
-            if f != frame:
-                self.records[f] = without_maps(self.records[f], memory=f not in kept.memories)
+            self.records[f] = without_maps(self.records[f], memory=f not in kept.memories)
         for f in self.records.keys() - kept.memories - kept.pointers:
             self.drop(f)
 
