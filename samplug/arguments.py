@@ -6,7 +6,6 @@ One table serves Python, the predictors, the command line and its help, so that 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +71,7 @@ OWN: dict[str, Argument] = {
     "crop_nms_thresh": Argument("everything", 0.7, "IoU of boxes above which a mask of a larger crop is dropped"),
     "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
 }
+CHOICES = {"multimask": (False, "best", "all"), "resize": ("letterbox", "stretch"), "reverse": (False, True, "both")}
 PROMPTS = tuple(name for name, argument in OWN.items() if argument.group == "prompts" and name != "embedding")
 EVERYTHING = tuple(name for name, argument in OWN.items() if argument.group == "everything")
 
@@ -103,10 +103,12 @@ def split(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return ours, {name: value for name, value in arguments.items() if name not in OWN}
 
 
-def refuse_unknown(names: Iterable[str]) -> None:
-    """Raise TypeError for the first name that is no argument of a predictor, with the names nearest to it."""
-    for name in names:
+def check(said: dict[str, Any]) -> None:
+    """Refuse arguments that a predictor does not take (TypeError), and values that are none of a few (ValueError)."""
+    for name, value in said.items():
         if name not in OWN:
             near = difflib.get_close_matches(name, OWN, n=3)
             hint = f"Did you mean {' or '.join(near)}?" if near else f"It takes {', '.join(OWN)}."
             raise TypeError(f"{name!r} is no argument of this predictor. {hint}")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, CHOICES[name]))}.")

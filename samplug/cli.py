@@ -12,13 +12,14 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from samplug import __version__
-from samplug.arguments import ELSEWHERE, HOST, OWN, fate, split
+from samplug.arguments import ELSEWHERE, HOST, OWN, check, fate, split
 
-MODES = ("predict",)
+MODES = ("predict", "track")
 HOST_MODES = ("train", "val", "predict", "export", "track", "benchmark")
 HOST_TASKS = ("detect", "segment", "semantic", "depth", "classify", "pose", "obb")
 HOST_COMMANDS = ("settings", "cfg", "copy-cfg", "login", "logout", "solutions")
@@ -123,7 +124,7 @@ def sam(words: list[str], program: str) -> None:
     mode, settings = read(words)
     if mode not in MODES:
         raise Refusal(f"there is no mode {mode!r} for sam; it has {', '.join(MODES)}.")
-    refuse_as_a_line(predict, settings)
+    refuse_as_a_line(partial(run, mode), settings)
 
 
 def asks_help(words: list[str]) -> bool:
@@ -250,25 +251,26 @@ def refuse_unknown(name: str, known: dict[str, Any]) -> NoReturn:
 # Work -----------------------------------------------------------------------------------------------------------------
 
 
-def predict(settings: dict[str, Any]) -> None:
-    """Segment a source, saving and printing as `yolo predict` does, and keeping no result in memory."""
+def run(mode: str, settings: dict[str, Any]) -> None:
+    """Segment or follow, saving and printing as `yolo predict` does, and keeping no result in memory."""
     from samplug.model import SAM
 
     own, stock = split(settings)
-    check_values(stock)
+    check_values(own, stock)
     checkpoint = stock.pop("model", None)
     model = SAM(checkpoint) if checkpoint else SAM()
-    for _ in model.predict(stream=True, **{"save": True, **stock}, **own):
+    for _ in getattr(model, mode)(stream=True, **{"save": True, **stock}, **own):
         pass
 
 
-def check_values(stock: dict[str, Any]) -> None:
-    """Refuse values that Ultralytics would; its older spellings become the ones it has now, in place."""
+def check_values(own: dict[str, Any], stock: dict[str, Any]) -> None:
+    """Refuse values that we or Ultralytics would; its older spellings become the ones it has now, in place."""
     from ultralytics.utils.checks import check_imgsz
 
     from samplug.host import get_cfg, select_device
 
     try:
+        check(own)
         get_cfg(overrides=stock)
         check_imgsz(stock.get("imgsz") or 640, stride=1, max_dim=2)
         select_device(stock.get("device"), verbose=False)
@@ -303,6 +305,7 @@ def help_text(program: str) -> str:
         f"    {program} {EXAMPLE}",
         f'    {program} predict source=bus.jpg bboxes="[[20, 230, 800, 750]]" model=sam2.1_t.pt imgsz=512',
         f"    {program} predict source=pictures/ prompts=prompts.json save_txt",
+        f'    {program} track model=sam2.1_t.pt source=clip.mp4 bboxes="[[40, 60, 320, 400]]"',
         "    samplug pick source=bus.jpg     click in a window; prints the command that repeats it",
         "    samplug checks                  what is installed, and what to do about what is not",
         "",

@@ -76,8 +76,8 @@ def test_arguments_listed_without_effect_have_none(nano_file, pictures, setting)
 
 def test_a_wrong_name_is_answered_with_the_nearest():
     with pytest.raises(TypeError, match="points_stride"):
-        arguments.refuse_unknown(["point_strid"])
-    arguments.refuse_unknown(arguments.OWN)
+        arguments.check({"point_strid": 8})
+    arguments.check({name: argument.default for name, argument in arguments.OWN.items()})
 
 
 def test_splitting_leaves_the_dict_as_it_was():

@@ -36,8 +36,8 @@ def files(pictures, tmp_path, monkeypatch):
 def predict(files, nano_file):
     """Runs `samplug predict` on the small random network, into the folder `out`."""
 
-    def run(*words):
-        cli.samplug(merge(["predict", f"model={nano_file}", f"project={files}", "name=out", *words]))
+    def run(*words, mode="predict"):
+        cli.samplug(merge([mode, f"model={nano_file}", f"project={files}", "name=out", *words]))
         return files / "out"
 
     return run
@@ -302,6 +302,8 @@ def test_masks_and_files_of_prompts_reach_the_network(predict, files, pictures):
         (["source=in/0.png", "model=none.pt"], "none.pt"),
         (["source=in/0.png", "model=in/0.png"], "0.png"),
         (["source=in/0.png", "conf=high"], "conf"),
+        (["source=in/0.png", "multimask=some"], "multimask"),
+        (["source=in/0.png", "resize=crop"], "letterbox"),
         (["source=in/0.png", "imgsz=large"], "imgsz"),
         (["source=in/0.png", "device=99"], "device"),
         (["source=in/0.png", "prompts=none.json"], "none.json"),
@@ -311,6 +313,17 @@ def test_a_wrong_value_is_refused_in_one_line(predict, words, message):
     with pytest.raises(Refusal) as caught:
         predict(*words)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_video_is_followed_and_its_labels_carry_ids(predict, files, pictures):
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter_fourcc(*"MJPG"), 5, (320, 240))
+    for _ in range(2):
+        writer.write(pictures[0])
+    writer.release()
+    out = predict("source=clip.avi", "bboxes=[[20, 30, 120, 140]]", "obj_ids=[7]", "save_txt", mode="track")
+    lines = [path.read_text().split() for path in sorted((out / "labels").glob("clip_*.txt"))]
+    assert len(lines) == 2 and (out / "clip.avi").stat().st_size > 0
+    assert all(line[-1] == "7" for line in lines if line)
 
 
 def test_our_own_mistakes_keep_their_traceback():

@@ -29,7 +29,6 @@ NOT_FOR_PHOTOS = (
     f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
     "name sam2.1_t.pt, sam2.1_s.pt, sam2.1_b.pt, sam2.1_l.pt, mobile_sam.pt, sam_b.pt or sam_l.pt, which are fetched."
 )
-MULTIMASK = (False, "best", "all")
 NOTHING = Prompts(given=False)
 
 
@@ -137,7 +136,7 @@ class Predictor(BasePredictor):
         """Run over a source, one `Results` a picture."""
         stored, self.prompts = self.prompts, {}
         self.said = {**self.options, **{k: v for k, v in stored.items() if v is not None}, **kwargs}
-        arguments.refuse_unknown(self.said)
+        arguments.check(self.said)
         yield from super().stream_inference(source, model, *args, **self.said)
 
     # The picture
@@ -373,8 +372,6 @@ class Predictor(BasePredictor):
 
     def _in_slices(self, im: Tensor, frames: list[Frame], multimask: Any, embedding: Any) -> Prediction:
         """Encode and answer `batch` pictures at a time, so that a long list never holds more features than that."""
-        if multimask not in MULTIMASK:
-            raise ValueError(f"multimask={multimask!r}: give one of {', '.join(map(repr, MULTIMASK))}.")
         size, parts = max(1, int(self.args.batch)), []
         for start in range(0, len(frames), size):
             few = frames[start : start + size]
