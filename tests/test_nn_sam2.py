@@ -334,8 +334,10 @@ def test_a_clip_is_tracked_as_ultralytics_tracks_it():
     assert (torch.cat([outputs[frame]["pred_masks"] for frame in outputs]) == -1024).any()
 
 
-def test_a_clip_is_tracked_backwards_as_ultralytics_tracks_it():
-    assert_same_clip(*twins(small(), of_ultralytics()), reverse=True)
+def test_a_clip_is_tracked_backwards_with_pointers_from_ahead_as_ultralytics_tracks_it():
+    """Only there do distances have either sign."""
+    ahead = {"only_obj_ptrs_in_the_past_for_eval": False}
+    assert_same_clip(*twins(small(**ahead), of_ultralytics(**ahead)), reverse=True)
 
 
 CHANGES = {
