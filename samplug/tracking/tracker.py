@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from samplug.nn.frames import FrameOutput, Past
-from samplug.nn.inputs import enlarged, one_owner
+from samplug.nn.frames import FrameOutput
 from samplug.nn.sam2 import SAM2Model
-from samplug.nn.types import Answer, Features, PromptBatch
+from samplug.nn.types import Features, PromptBatch
+from samplug.tracking.answers import follow, remember, show
 from samplug.tracking.policies import Policy, Reference, Rule
 from samplug.tracking.tracks import Track, joined
-
-CORRECTED_LOGIT = 32.0  # the mask that clicks correct is fed back within plus and minus this
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,14 +137,14 @@ class Tracker:
             RuntimeError: no frame is in hand.
             ValueError: neither or both of `prompts` and `mask`, or prompts of several objects.
         """
-        frame, _ = self._in_hand()
+        frame, features = self._in_hand()
         if (prompts is None) == (mask is None) or (prompts is not None and len(prompts) != 1):
             raise ValueError("An object is prompted by clicks and a box of its own, or by a mask: give one of the two.")
         track = self._tracks.get(obj_id) or Track(obj_id, self._policy())
         given = PromptBatch(torch.zeros(1, dtype=torch.int64)) if prompts is None else prompts
         given = joined(track.clicks.get(frame), given) if add else given
         starts = track.starts_at(frame)
-        output = self._show(track, starts, given, mask)
+        output = show(self.model, frame, features, track, given, mask, self.rule)
         self._tracks[obj_id] = track
         track.prompt(frame, given, output, starts, starts or self.model.add_all_frames_to_correct_as_cond)
         if self._clear_around_input and (len(self._tracks) == 1 or self._clear_for_multi_obj):
@@ -169,8 +166,7 @@ class Tracker:
             if track.current is None and frame in track.anchors():
                 track.current = track.records[frame]
         lost = [t for t in self._tracks.values() if t.current is None and t.has_come(frame, self.rule)]
-        for tracks, past in self._together([(track, track.past(frame, self.rule)) for track in lost]):
-            self._follow(frame, features, tracks, past)
+        follow(self.model, frame, features, lost, self.rule)
         self._finish()
         self._stepped = True
         return self._answered(frame)
@@ -231,45 +227,6 @@ class Tracker:
             raise RuntimeError("No frame is in hand: call see(frame, features) first.")
         return self.frame, self._features
 
-    # Answers
-
-    def _show(self, track: Track, starts: bool, given: PromptBatch, mask: Tensor | None) -> FrameOutput:
-        """Answer a prompt."""
-        frame, features = self._in_hand()
-        device, owner = features.image.device, torch.zeros(1, dtype=torch.int64, device=features.image.device)
-        given = replace(given, owner=owner)
-        if mask is not None:
-            mask = mask.to(device)
-            if self.model.use_mask_input_as_output_without_sam:
-                return self.model.take_mask(features, mask, owner)
-            size = [4 * side for side in features.grid]
-            given = replace(given, masks=F.interpolate(mask.float(), size=size, mode="bilinear", antialias=True))
-        elif given.masks is None and (last := track.previous(frame)) is not None:
-            given = replace(given, masks=last[:, None].clamp(-CORRECTED_LOGIT, CORRECTED_LOGIT))
-        if starts:
-            seen = self.model.without_past(features)
-        else:
-            seen = self.model.look_back(features, track.past(frame, self.rule), owner)
-        return self.model.segment(seen, given, prompted=starts)
-
-    def _together(self, pasts: Sequence[tuple[Track, Past]]) -> Iterator[tuple[list[Track], Past]]:
-        """Batches of objects: one by one on a CPU, which gains nothing from more, elsewhere those with equal pasts."""
-        batches: dict[object, list[tuple[Track, Past]]] = {}
-        for track, past in pasts:
-            alike = (past.memories.shape, past.pointers.shape, track.policy.present_above)
-            batches.setdefault(alike if past.memories.is_cuda else track.obj_id, []).append((track, past))
-        for batch in batches.values():
-            yield [track for track, _ in batch], Past.cat([past for _, past in batch])
-
-    def _follow(self, frame: int, features: Features, tracks: list[Track], past: Past) -> None:
-        """Track objects that look back at as much as each other."""
-        device = features.image.device
-        seen = self.model.look_back(features, past, torch.zeros(len(tracks), dtype=torch.int64, device=device))
-        answer = self.model.candidates(seen, PromptBatch(torch.arange(len(tracks), device=device)), prompted=False)
-        output = self.model.settle(answer, chosen(frame, tracks, answer), tracks[0].policy.present_above)
-        for i, track in enumerate(tracks):
-            track.take(frame, output[i] if len(tracks) > 1 else output, answer[i])
-
     def _answered(self, frame: int) -> Objects:
         """Collect the answers, and let objects go that have been away too long."""
         here = [track for track in self._tracks.values() if track.current is not None]
@@ -280,8 +237,6 @@ class Tracker:
         rows = [replace(track.current, memory=None) for track in here if track.current is not None]
         return Objects(tuple(track.obj_id for track in here), FrameOutput.cat(rows) if rows else None)
 
-    # Memories
-
     def _leave(self) -> None:
         """Let go of the answers on the frame in hand, and of what only this frame and those behind it could ask for."""
         for track in self._tracks.values():
@@ -291,43 +246,5 @@ class Tracker:
 
     def _finish(self) -> None:
         """Make the memories of the frame in hand that are due."""
-        due = [track for track in self._tracks.values() if track.to_remember]
-        if not due:
-            return
-        frame, features = self._in_hand()
-        masks = self._masks(features.grid)
-        batches: dict[object, list[Track]] = {}
-        for track in due:
-            batches.setdefault(frame in track.clicks if features.image.is_cuda else track.obj_id, []).append(track)
-        for tracks in batches.values():
-            self._remember(frame, features, tracks, torch.cat([masks[track.obj_id] for track in tracks]))
-
-    def _masks(self, grid: tuple[int, int]) -> dict[int, Tensor]:
-        """The objects' logits on the frame in hand, (1, ., .) each, as they are to be remembered."""
-        answers = {obj_id: track.current for obj_id, track in self._tracks.items() if track.current is not None}
-        if not self.model.non_overlap_masks_for_mem_enc:
-            return {obj_id: answer.logits for obj_id, answer in answers.items()}
-        logits = enlarged(torch.cat([answer.logits for answer in answers.values()])[:, None], grid)
-        owned = one_owner(logits, torch.zeros(len(answers), dtype=torch.int64, device=logits.device))
-        return dict(zip(answers, owned, strict=True))
-
-    def _remember(self, frame: int, features: Features, tracks: list[Track], masks: Tensor) -> None:
-        """Make the memories of objects that were all prompted, or all tracked."""
-        presence = torch.cat([track.current.presence for track in tracks if track.current is not None])
-        owner = torch.zeros(len(tracks), dtype=torch.int64, device=masks.device)
-        prompted = frame in tracks[0].clicks
-        memory = self.model.remember(features, masks, presence, owner, prompted, self.binarize)
-        for i, track in enumerate(tracks):
-            track.remember(frame, memory[i : i + 1].clone() if len(tracks) > 1 else memory)
-
-
-def chosen(frame: int, tracks: list[Track], answer: Answer) -> Tensor | None:
-    """The masks (N,) that the objects' policies take; None where all leave it to the predicted IoU."""
-    if answer.iou.shape[1] == 1:
-        return None
-    choices = [track.policy.choose(frame, answer[i]) for i, track in enumerate(tracks)]
-    if all(choice is None for choice in choices):
-        return None
-    best = answer.iou.argmax(dim=1).tolist()
-    picked = [best[i] if choice is None else choice for i, choice in enumerate(choices)]
-    return torch.tensor(picked, device=answer.iou.device)
+        if self.frame is not None and self._features is not None:
+            remember(self.model, self.frame, self._features, self._tracks.values(), self.binarize)
