@@ -277,7 +277,7 @@ def _fits(value: Any, type_name: str) -> bool:
     return isinstance(value, {"str": str, "bool": bool}[type_name])
 
 
-def _sam(encoder: nn.Module, image_size: int, width: int) -> SAMModel:
+def _sam(encoder: ImageEncoderViT | TinyViT, image_size: int, width: int) -> SAMModel:
     """SAM's prompt encoder and mask decoder behind an image encoder."""
     grid = image_size // STRIDE
     return SAMModel(

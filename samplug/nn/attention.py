@@ -41,8 +41,8 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-class Attention(nn.Module):
-    """Multi-head attention with separate projections, at a fraction of the width if asked."""
+class Projections(nn.Module):
+    """What multi-head attention learns: separate projections, at a fraction of the width if asked."""
 
     def __init__(
         self, embedding_dim: int, num_heads: int, downsample_rate: int = 1, kv_in_dim: int | None = None
@@ -67,6 +67,10 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(kv_in_dim, inner)
         self.v_proj = nn.Linear(kv_in_dim, inner)
         self.out_proj = nn.Linear(inner, embedding_dim)
+
+
+class Attention(Projections):
+    """Multi-head attention, the projections included."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Queries (B, L, C), keys and values (B, K, kv_in_dim) -> (B, L, C)."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplug.nn.hiera import Hiera
 from samplug.nn.layers import sine_positions
 
 
@@ -76,6 +77,7 @@ class FpnNeck(nn.Module):
         last = len(maps) - 1
         for level in range(last, -1, -1):
             lateral = self.convs[last - level].conv
+            assert isinstance(lateral, nn.Conv2d)
             if level < len(heads) and self.stands_alone(level, last):
                 fused.append(both(lateral, heads[level], maps[level]))
             elif level in self.fpn_top_down_levels and fused:
@@ -101,6 +103,7 @@ class FpnNeck(nn.Module):
 
 def both(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution and a 1×1 convolution after it, in one: the wide map between them is never made."""
+    assert first.bias is not None and second.bias is not None
     narrow = second.weight.flatten(1)
     weight = (narrow @ first.weight.flatten(1)).unflatten(1, first.weight.shape[1:])
     return F.conv2d(x, weight, narrow @ first.bias + second.bias, first.stride, first.padding)
@@ -116,7 +119,7 @@ def positions_of(level: Tensor, channels: int | None = None) -> Tensor:
 class ImageEncoder(nn.Module):
     """Trunk and neck."""
 
-    def __init__(self, trunk: nn.Module, neck: FpnNeck, scalp: int = 0) -> None:
+    def __init__(self, trunk: Hiera, neck: FpnNeck, scalp: int = 0) -> None:
         """Join them.
 
         Args:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samplug.nn.recall import Recall
-from samplug.nn.types import Index, rows
+from samplug.nn.types import Index, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +39,23 @@ class FrameOutput:
 
     def __getitem__(self, index: Index) -> FrameOutput:
         """The chosen objects, copied: a view would keep the whole batch alive."""
-        fields = (self.logits, self.pointer, self.presence, self.iou, self.memory)
-        return FrameOutput(*(None if field is None else field[rows(index)].clone() for field in fields))
+        logits, pointer, presence, iou = (
+            take(field, index).clone() for field in (self.logits, self.pointer, self.presence, self.iou)
+        )
+        memory = take(self.memory, index)
+        return FrameOutput(logits, pointer, presence, iou, None if memory is None else memory.clone())
 
     @staticmethod
     def cat(parts: Sequence[FrameOutput]) -> FrameOutput:
         """Join objects of one frame; all have a memory or none has."""
-        joined = (
-            torch.cat([getattr(part, name) for part in parts]) for name in ("logits", "pointer", "presence", "iou")
-        )
         memories = [part.memory for part in parts if part.memory is not None]
-        return FrameOutput(*joined, torch.cat(memories) if memories else None)
+        return FrameOutput(
+            logits=torch.cat([part.logits for part in parts]),
+            pointer=torch.cat([part.pointer for part in parts]),
+            presence=torch.cat([part.presence for part in parts]),
+            iou=torch.cat([part.iou for part in parts]),
+            memory=torch.cat(memories) if memories else None,
+        )
 
 
 class Remembered(Protocol):
@@ -59,6 +65,12 @@ class Remembered(Protocol):
     def memory(self) -> Tensor | None: ...  # noqa: D102
     @property
     def pointer(self) -> Tensor: ...  # noqa: D102
+
+
+def memory_of(record: Remembered) -> Tensor:
+    """The memory of a record that is looked back at: by then it was made."""
+    assert record.memory is not None
+    return record.memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +92,7 @@ class Past:
     @staticmethod
     def gather(recall: Recall, records: Mapping[int, Remembered]) -> Past:
         """Collect from the records of N objects, by frame, what all of them look back at."""
-        memories = [records[frame].memory for frame, _ in recall.memories]
+        memories = [memory_of(records[frame]) for frame, _ in recall.memories]
         pointers = [records[frame].pointer for frame, _ in recall.pointers]
         like = records[recall.memories[0][0]].pointer
         slots = torch.tensor([slot for _, slot in recall.memories], device=like.device)

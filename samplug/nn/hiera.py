@@ -17,6 +17,7 @@ from samplug.nn.attention import attend, join_heads, split_heads
 from samplug.nn.layers import MLP, DropPath, from_windows, to_windows
 
 NORM_EPS = 1e-6
+MLP_RATIO = 4  # a perceptron's inner width over its outer one
 
 
 def pool(x: Tensor, stride: tuple[int, int] | None) -> Tensor:
@@ -64,8 +65,9 @@ class MultiScaleAttention(nn.Module):
         """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride."""
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         q = pool(q, self.q_stride)
-        heads = (split_heads(part.flatten(1, 2), self.num_heads) for part in (q, k, v))
-        return self.proj(join_heads(attend(*heads)).unflatten(1, q.shape[1:3]))
+        size = q.shape[1:3]
+        q, k, v = (split_heads(part.flatten(1, 2), self.num_heads) for part in (q, k, v))
+        return self.proj(join_heads(attend(q, k, v)).unflatten(1, size))
 
 
 class MultiScaleBlock(nn.Module):
@@ -76,10 +78,9 @@ class MultiScaleBlock(nn.Module):
         dim: int,
         dim_out: int,
         num_heads: int,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.0,
-        q_stride: tuple[int, int] | None = None,
-        window_size: int = 0,
+        window_size: int,
+        q_stride: tuple[int, int] | None,
+        drop_path: float,
     ) -> None:
         """Make one block.
 
@@ -87,10 +88,9 @@ class MultiScaleBlock(nn.Module):
             dim: channels coming in.
             dim_out: channels going out.
             num_heads: heads of the attention.
-            mlp_ratio: the perceptron's width over `dim_out`.
-            drop_path: probability of leaving out a branch while training.
-            q_stride: by how much the queries, and so the map, are pooled.
             window_size: side of the attention's windows on the map that comes in; 0 attends over the whole map.
+            q_stride: by how much the queries, and so the map, are pooled.
+            drop_path: probability of leaving out a branch while training.
         """
         super().__init__()
         self.window_size = window_size
@@ -98,7 +98,7 @@ class MultiScaleBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = MultiScaleAttention(dim, dim_out, num_heads, q_stride)
         self.norm2 = nn.LayerNorm(dim_out, eps=NORM_EPS)
-        self.mlp = MLP(dim_out, int(dim_out * mlp_ratio), dim_out, num_layers=2, activation=nn.GELU)
+        self.mlp = MLP(dim_out, MLP_RATIO * dim_out, dim_out, num_layers=2, activation=nn.GELU)
         self.drop_path = DropPath(drop_path)
         self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
 
@@ -110,7 +110,7 @@ class MultiScaleBlock(nn.Module):
         x = shortcut + self.drop_path(self.attend(normed, shortcut.shape[1:3]))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def attend(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """Attention over the windows of a map or over all of it; the result's (H, W) is `size`."""
         if not self.window_size:
             return self.attn(x)
@@ -174,9 +174,9 @@ class Hiera(nn.Module):
                 widths[before],
                 widths[stage],
                 heads[stage],
-                drop_path=drop_path_rate * i / max(len(stage_of) - 1, 1),
-                q_stride=(q_stride[0], q_stride[1]) if before < stage <= q_pool else None,
                 window_size=0 if i in global_att_blocks else window_spec[before],
+                q_stride=(q_stride[0], q_stride[1]) if before < stage <= q_pool else None,
+                drop_path=drop_path_rate * i / max(len(stage_of) - 1, 1),
             )
             self.blocks.append(block)
         self.stage_ends = [end - 1 for end in accumulate(stages)]

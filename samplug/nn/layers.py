@@ -6,6 +6,7 @@ B batch, C channels, (H, W) a map, (h, w) a window.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -79,6 +80,8 @@ class DropPath(nn.Module):
 class PositionEmbeddingRandom(nn.Module):
     """Random Fourier features of positions (arXiv 2006.10739): sine and cosine of frozen random projections."""
 
+    positional_encoding_gaussian_matrix: Tensor
+
     def __init__(self, num_pos_feats: int = 64, scale: float | None = None) -> None:
         super().__init__()
         matrix = (scale or 1.0) * torch.randn(2, num_pos_feats)
@@ -138,7 +141,7 @@ def to_windows(x: Tensor, window: int, padding: Tensor | None = None) -> Tensor:
     return x.unflatten(2, (-1, window)).unflatten(1, (-1, window)).transpose(2, 3).reshape(-1, window, window, channels)
 
 
-def from_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
+def from_windows(windows: Tensor, size: Sequence[int]) -> Tensor:
     """Put windows (B * count, h, w, C) together again as a map (B, H, W, C), the padding cut off."""
     height, width = size
     _, h, w, channels = windows.shape

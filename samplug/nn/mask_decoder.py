@@ -39,6 +39,7 @@ def pictures_of(part: slice, owner: Tensor | None, image: Tensor) -> slice | Ten
 
 def transposed(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """A 2 x 2, stride 2 transposed convolution of tokens (..., C) -> (..., 4, C'), rows before columns."""
+    assert conv.bias is not None
     weight = conv.weight.permute(2, 3, 1, 0)  # (2, 2, C', C)
     return F.linear(x, weight.flatten(0, 2), conv.bias.repeat(4)).unflatten(-1, (4, -1))
 
@@ -52,7 +53,7 @@ def parts_of(x: Tensor, times: int) -> Tensor:
     return x.permute(0, *order, 1).reshape(len(x), -1, *[4] * times, x.shape[1])
 
 
-def put_in_order(x: Tensor, grid: tuple[int, int]) -> Tensor:
+def put_in_order(x: Tensor, grid: Sequence[int]) -> Tensor:
     """Logits of twice upscaled tokens (N, M, P * 16) as maps (N, M, 4h, 4w)."""
     height, width = grid
     x = x.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
@@ -158,11 +159,11 @@ class MaskDecoder(nn.Module):
         tokens, pixels = self.transformer.run(view, positions, tokens)
         return self._answer(tokens, self._upscale(pixels, fine), positions.shape[-2:], multimask)
 
-    def _answer(self, tokens: Tensor, pixels: Tensor, grid: tuple[int, int], multimask: bool) -> Answer:
+    def _answer(self, tokens: Tensor, pixels: Tensor, grid: Sequence[int], multimask: bool) -> Answer:
         """Tokens (N, T, C) and upscaled pixels (N, 16 P, C / 8) -> the masks asked for."""
         return self._masks(tokens, pixels, grid, slice(1, None) if multimask else slice(0, 1))
 
-    def _masks(self, tokens: Tensor, pixels: Tensor, grid: tuple[int, int], chosen: slice) -> Answer:
+    def _masks(self, tokens: Tensor, pixels: Tensor, grid: Sequence[int], chosen: slice) -> Answer:
         """The chosen masks: each is the product of its token's hypernetwork with every pixel."""
         iou = self.iou_prediction_head(tokens[:, 0])[:, chosen]
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens][:, chosen]
@@ -173,6 +174,8 @@ class MaskDecoder(nn.Module):
     def _upscale(self, pixels: Tensor, fine: list[Tensor]) -> Tensor:
         """Pixels (N, P, C) -> (N, 16 P, C / 8); finer maps, where there are any, are added on the way."""
         first, norm, activation, second, last_activation = self.output_upscaling
+        assert isinstance(first, nn.ConvTranspose2d) and isinstance(second, nn.ConvTranspose2d)
+        assert isinstance(norm, LayerNorm2d)
         x = transposed(first, pixels)
         x = x.add_(fine[1]) if fine else x  # in place: these are the largest maps of all
         x = transposed(second, activation(F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)))
@@ -281,7 +284,7 @@ class SAM2MaskDecoder(MaskDecoder):
         tokens = super()._own_tokens()
         return torch.cat([self.obj_score_token.weight, tokens]) if self.pred_obj_scores else tokens
 
-    def _answer(self, tokens: Tensor, pixels: Tensor, grid: tuple[int, int], multimask: bool) -> Answer:
+    def _answer(self, tokens: Tensor, pixels: Tensor, grid: Sequence[int], multimask: bool) -> Answer:
         if self.pred_obj_scores:
             presence, tokens = self.pred_obj_score_head(tokens[:, 0]), tokens[:, 1:]
         else:

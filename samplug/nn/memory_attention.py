@@ -7,14 +7,16 @@ Su et al., 2021 (arXiv 2104.09864), of two axes as by Heo et al., 2024 (arXiv 24
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from samplug.nn.attention import Attention, attend, join_heads, split_heads
+from samplug.nn.attention import Projections, attend, join_heads, split_heads
 
 ROPE_THETA = 10000.0
 INPUT_POSITION_WEIGHT = 0.1  # as trained
+T = TypeVar("T", Tensor, Tensor | None)
 
 
 def rotary_angles(grid: tuple[int, int], dim: int, device: torch.device) -> Tensor:
@@ -39,7 +41,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     return turned.flatten(-2).flatten(2, 3).to(x.dtype)
 
 
-class RoPEAttention(Attention):
+class RoPEAttention(Projections):
     """Attention whose queries and keys are turned by their place on the grid."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, angles: Tensor, unrotated: int = 0) -> Tensor:
@@ -116,13 +118,21 @@ class MemoryAttentionLayer(nn.Module):
         """The frame's tokens (B, L, C) attend to the memory (B, K, D), whose last `unrotated` tokens are pointers."""
         normed = self.norm2(x)
         queries = normed + pos if self.pos_enc_at_cross_attn_queries else normed
-        keys = memory + memory_pos if self.pos_enc_at_cross_attn_keys else memory
+        keys = memory
+        if self.pos_enc_at_cross_attn_keys:
+            assert memory_pos is not None
+            keys = memory + memory_pos
         return x + self.dropout(self.cross_attn_image(queries, keys, memory, angles, unrotated))
 
     def think(self, x: Tensor) -> Tensor:
         """The perceptron on every token: (B, L, C) -> the same shape."""
         hidden = self.dropout(self.activation(self.linear1(self.norm3(x))))
         return x + self.dropout(self.linear2(hidden))
+
+
+def turned(x: T) -> T:
+    """(L, B, C) -> (B, L, C), and None where there is nothing."""
+    return None if x is None else x.transpose(0, 1)
 
 
 class MemoryAttention(nn.Module):
@@ -152,6 +162,7 @@ class MemoryAttention(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.pos_enc_at_input = pos_enc_at_input
         self.batch_first = batch_first
+        self.head_dim = layer.self_attn.q_proj.out_features // layer.self_attn.num_heads
 
     def forward(
         self,
@@ -176,11 +187,12 @@ class MemoryAttention(nn.Module):
         Returns:
             (L, B, C).
         """
-        inputs = [x[0] if isinstance(x, list) else x for x in (curr, curr_pos, memory, memory_pos)]
+        x = curr[0] if isinstance(curr, list) else curr
+        pos = curr_pos[0] if isinstance(curr_pos, list) else curr_pos
         if self.batch_first:
-            inputs = [x if x is None else x.transpose(0, 1) for x in inputs]
-        side = round(inputs[0].shape[1] ** 0.5)
-        output = self.condition(*inputs, grid or (side, side), num_obj_ptr_tokens)
+            x, pos, memory, memory_pos = turned(x), turned(pos), turned(memory), turned(memory_pos)
+        side = round(x.shape[1] ** 0.5)
+        output = self.condition(x, pos, memory, memory_pos, grid or (side, side), num_obj_ptr_tokens)
         return output.transpose(0, 1) if self.batch_first else output
 
     def condition(
@@ -209,9 +221,9 @@ class MemoryAttention(nn.Module):
         """
         if self.pos_enc_at_input and pos is not None:
             x = x + INPUT_POSITION_WEIGHT * pos
-        first = self.layers[0].self_attn
-        angles = rotary_angles(grid, first.q_proj.out_features // first.num_heads, x.device)
+        angles = rotary_angles(grid, self.head_dim, x.device)
         for i, layer in enumerate(self.layers):
+            assert isinstance(layer, MemoryAttentionLayer)
             x = layer.look_around(x, pos, angles)
             if i == 0 and owner is not None:
                 # Until here the objects of a frame see the same, so it was done once a frame.

@@ -34,8 +34,8 @@ class PromptEncoder(nn.Module):
         """
         super().__init__()
         self.embed_dim = embed_dim
-        self.image_embedding_size = tuple(image_embedding_size)
-        self.input_image_size = tuple(input_image_size)
+        self.image_embedding_size = (image_embedding_size[0], image_embedding_size[1])
+        self.input_image_size = (input_image_size[0], input_image_size[1])
         self.pe_layer = PositionEmbeddingRandom(embed_dim // 2)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, embed_dim)
@@ -56,7 +56,7 @@ class PromptEncoder(nn.Module):
     def set_imgsz(self, imgsz: tuple[int, int]) -> None:
         """Make another input size (H, W) the default; its grid follows at the same stride."""
         stride = self.stride
-        self.input_image_size = tuple(imgsz)
+        self.input_image_size = (imgsz[0], imgsz[1])
         self.image_embedding_size = (imgsz[0] // stride, imgsz[1] // stride)
 
     @property
@@ -105,10 +105,17 @@ class PromptEncoder(nn.Module):
         positions = self.pe_layer.encode(
             (xy.float() + HALF_PIXEL) / xy.new_tensor([width, height], dtype=torch.float32)
         )
-        kinds = torch.cat([self.not_a_point_embed.weight, *(kind.weight for kind in self.point_embeddings)])
-        labels = labels.long()
+        kinds, labels = self._kinds(), labels.long()
         somewhere = (labels != PADDING)[..., None]
         return kinds[labels - PADDING] + torch.where(somewhere, positions, 0).to(kinds.dtype)
+
+    def _kinds(self) -> Tensor:
+        """The learned vector of each label, padding first: (5, C)."""
+        kinds = [self.not_a_point_embed.weight]
+        for kind in self.point_embeddings:
+            assert isinstance(kind, nn.Embedding)
+            kinds.append(kind.weight)
+        return torch.cat(kinds)
 
     def _corners(self, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
         """(N, 4) or (N, 2, 2) -> (N, 2, C)."""

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from samplug.nn.mask_decoder import MaskDecoder
 from samplug.nn.prompt_encoder import PromptEncoder
+from samplug.nn.tiny_vit import TinyViT
 from samplug.nn.types import Answer, Features, PromptBatch
+from samplug.nn.vit import ImageEncoderViT
 
 
 class SAMModel(nn.Module):
@@ -34,7 +36,7 @@ class SAMModel(nn.Module):
 
     def __init__(
         self,
-        image_encoder: nn.Module,
+        image_encoder: ImageEncoderViT | TinyViT,
         prompt_encoder: PromptEncoder,
         mask_decoder: MaskDecoder,
         pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
@@ -64,7 +66,7 @@ class SAMModel(nn.Module):
 
     def set_imgsz(self, imgsz: tuple[int, int]) -> None:
         """Make another input size (H, W) the default. Nothing depends on it but who asks for `image_size`."""
-        self.image_encoder.img_size = tuple(imgsz)
+        self.image_encoder.img_size = (imgsz[0], imgsz[1])
         self.prompt_encoder.set_imgsz(imgsz)
 
     def encode(self, images: Tensor) -> Features:

@@ -30,6 +30,7 @@ class ConvNorm(nn.Module):
         conv, norm = self.c, self.bn
         if self.training:
             return norm(conv(x))
+        assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
         weight = (conv.weight * scale[:, None, None, None]).to(x.dtype)
         shift = (norm.bias - norm.running_mean * scale).to(x.dtype)
@@ -193,6 +194,7 @@ class TinyViT(nn.Module):
         self.layers = nn.ModuleList()
         for index, (width, depth) in enumerate(zip(embed_dims, depths, strict=True)):
             heads, window = num_heads[index], window_sizes[index]
+            blocks: list[nn.Module]
             if index == 0:
                 blocks = [MBConv(width, mbconv_expand_ratio, next(drops)) for _ in range(depth)]
             else:

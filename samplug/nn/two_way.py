@@ -233,12 +233,19 @@ class TwoWayTransformer(nn.Module):
     def _view(self, index: int, pixels: Tensor, positions: Tensor, tokens: Tensor) -> View:
         """What block `index` (the last attention after the last) sees: projected pixels where that is less work."""
         placed = pixels + positions.flatten(2).mT
-        layer = self.layers[index] if index < len(self.layers) else None
-        reader = layer.cross_attn_token_to_image if layer else self.final_attn_token_to_image
+        reader, writer = self._attentions(index)
         if len(tokens) * tokens.shape[1] * reader.num_heads <= len(pixels) * reader.q_proj.out_features:
             return Folded(pixels, placed)
-        writer = layer.cross_attn_image_to_token if layer else reader
         return Projected.project(pixels, placed, reader, writer)
+
+    def _attentions(self, index: int) -> tuple[Attention, Attention]:
+        """Block `index`'s attentions from tokens to pixels and back; after the last block there is no way back."""
+        if index == len(self.layers):
+            return self.final_attn_token_to_image, self.final_attn_token_to_image
+        layer = self.layers[index]
+        reader, writer = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+        assert isinstance(reader, Attention) and isinstance(writer, Attention)
+        return reader, writer
 
 
 class SAM2TwoWayTransformer(TwoWayTransformer):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Index = int | slice | list | Tensor
-T = TypeVar("T", bound=Tensor | None)
+T = TypeVar("T", Tensor, Tensor | None)
 
 
 def rows(index: Index) -> slice | list | Tensor:
@@ -48,7 +48,10 @@ class Features:
 
     def to(self, *where: str | torch.device | torch.dtype) -> Features:
         """The same features on another device, in another dtype, or both."""
-        return Features(self.image.to(*where), tuple(level.to(*where) for level in self.fine))
+        image, fine = self.image, self.fine
+        for place in where:
+            image, fine = image.to(place), tuple(level.to(place) for level in fine)
+        return Features(image, fine)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -85,8 +88,8 @@ class PromptBatch:
 
     def __getitem__(self, index: Index) -> PromptBatch:
         """The chosen prompts; an int keeps the dimension."""
-        fields = (self.owner, self.points, self.labels, self.boxes, self.masks)
-        return PromptBatch(*(take(field, index) for field in fields))
+        given = (take(field, index) for field in (self.points, self.labels, self.boxes, self.masks))
+        return PromptBatch(take(self.owner, index), *given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +113,18 @@ class Answer:
 
     def __getitem__(self, index: Index) -> Answer:
         """The chosen prompts' answers; an int keeps the dimension."""
-        return Answer(*(take(field, index) for field in (self.logits, self.iou, self.tokens, self.presence)))
+        logits, iou, tokens = (take(field, index) for field in (self.logits, self.iou, self.tokens))
+        return Answer(logits, iou, tokens, take(self.presence, index))
 
     @staticmethod
     def cat(parts: list[Answer]) -> Answer:
-        """Join answers with the same number of masks."""
+        """Join answers with the same number of masks; all have a presence or none has."""
         if len(parts) == 1:
             return parts[0]
-        presence = None if parts[0].presence is None else torch.cat([part.presence for part in parts])
-        joined = (torch.cat([getattr(part, name) for part in parts]) for name in ("logits", "iou", "tokens"))
-        return Answer(*joined, presence)
+        presence = [part.presence for part in parts if part.presence is not None]
+        return Answer(
+            logits=torch.cat([part.logits for part in parts]),
+            iou=torch.cat([part.iou for part in parts]),
+            tokens=torch.cat([part.tokens for part in parts]),
+            presence=torch.cat(presence) if presence else None,
+        )

@@ -6,7 +6,7 @@ B pictures, (H, W) the grid of patches, L = H * W tokens, C channels, Hd heads o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,7 @@ class WindowAttention(nn.Module):
         x = attend_relatively(q, k, v, *self._bias(q, size)) if self.use_rel_pos else attend(q, k, v)
         return x.transpose(1, 2).flatten(2).unflatten(1, size)
 
-    def _bias(self, q: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _bias(self, q: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What queries (B, Hd, L, D) add for keys of each row (B, Hd, L, H) and each column (B, Hd, L, W)."""
         q = q.unflatten(2, size)
         rows = torch.einsum("bnhwd,hkd->bnhwk", q, relative(self.rel_pos_h, size[0]))
@@ -118,8 +118,9 @@ class Block(nn.Module):
     """A pre-norm transformer block on a map."""
 
     def __init__(
-        self, dim: int, attn: WindowAttention, mlp_ratio: float, norm_layer: type[nn.Module], act_layer: type[nn.Module]
-    ) -> None:
+        self, dim: int, attn: WindowAttention, mlp_ratio: float,
+        norm_layer: Callable[[int], nn.Module], act_layer: type[nn.Module],
+    ) -> None:  # fmt: skip
         """Put the parts together.
 
         Args:
@@ -159,8 +160,8 @@ class ImageEncoderViT(nn.Module):
     def __init__(
         self, img_size: int = 1024, patch_size: int = 16, in_chans: int = 3, embed_dim: int = 768, depth: int = 12,
         num_heads: int = 12, mlp_ratio: float = 4.0, out_chans: int = 256, qkv_bias: bool = True,
-        norm_layer: type[nn.Module] = nn.LayerNorm, act_layer: type[nn.Module] = nn.GELU, use_abs_pos: bool = True,
-        use_rel_pos: bool = False, rel_pos_zero_init: bool = True, window_size: int = 0,
+        norm_layer: Callable[[int], nn.Module] = nn.LayerNorm, act_layer: type[nn.Module] = nn.GELU,
+        use_abs_pos: bool = True, use_rel_pos: bool = False, rel_pos_zero_init: bool = True, window_size: int = 0,
         global_attn_indexes: Sequence[int] = (),
     ) -> None:  # fmt: skip
         """Make the encoder.
@@ -196,6 +197,7 @@ class ImageEncoderViT(nn.Module):
             self.blocks.append(Block(embed_dim, attention, mlp_ratio, norm_layer, act_layer))
         if use_rel_pos and not rel_pos_zero_init:
             for block in self.blocks:
+                assert isinstance(block, Block)
                 nn.init.trunc_normal_(block.attn.rel_pos_h, std=0.02)
                 nn.init.trunc_normal_(block.attn.rel_pos_w, std=0.02)
         self.neck = neck(embed_dim, out_chans)
@@ -204,16 +206,17 @@ class ImageEncoderViT(nn.Module):
         """Pictures (B, 3, H, W) -> features (B, out_chans, H / patch, W / patch)."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
-            x = x + self._positions(x.shape[1:3])
+            x = x + fitted(self.pos_embed, x.shape[1:3])
         for block in self.blocks:
             x = block(x)
         return self.neck(x.permute(0, 3, 1, 2))
 
-    def _positions(self, size: tuple[int, int]) -> Tensor:
-        """(1, H, W, C); another size than trained takes the nearest."""
-        if self.pos_embed.shape[1:3] == size:
-            return self.pos_embed
-        return F.interpolate(self.pos_embed.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+
+def fitted(positions: Tensor, size: Sequence[int]) -> Tensor:
+    """Learned positions for a map (H, W), (1, H, W, C); another size than trained takes the nearest."""
+    if positions.shape[1:3] == size:
+        return positions
+    return F.interpolate(positions.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
 
 
 def neck(width: int, out_chans: int) -> nn.Sequential:
