@@ -61,7 +61,6 @@ class SAM2CameraPredictor(SAM2VideoPredictor):
         if self.model is None:
             self.setup_model()
         self.setup_source(iter(()))
-        self.inference_state[0].stride = 1  # every frame handed over counts
 
     def _has_signal(self, here: Here) -> bool:
         return bool(here.picture.any())

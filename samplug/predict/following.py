@@ -40,7 +40,8 @@ class Following:
         timeline: the prompts that are still to come.
         place: which of the source's videos this is.
         clip: the video, None for what Ultralytics' loaders stream.
-        stride: frames from one to the next; the tracker's clock leaves none out.
+        stride: frames from one to the next.
+        clock: the tracker's number of the frame in hand: no gaps, neither for a stride nor for a lost signal.
         here: the frame in hand, None before the first.
         features: the frame's, None where a stream lost its signal.
         objects: what became of the objects on it.
@@ -54,6 +55,7 @@ class Following:
     place: int = 0
     clip: Clip | None = None
     stride: int = 1
+    clock: int = -1
     here: Here | None = None
     features: Features | None = None
     objects: Objects = field(default_factory=lambda: Objects((), None))
@@ -71,13 +73,18 @@ class Following:
         if features is None:
             self.objects = nowhere(self.tracker.ids, here.view)
             return
-        self.tracker.see(self.clock(here.number), features)
+        self.clock = self._clock_at(here.number) if self.can_go_back else self.clock + 1
+        self.tracker.see(self.clock, features)
         for one in due:
             self.show(one)
         self.objects = self.tracker.step()
 
-    def clock(self, number: int) -> int:
-        """The tracker's number for a frame."""
+    @property
+    def can_go_back(self) -> bool:
+        """Whether a frame that went by can be seen again."""
+        return self.clip is not None and self.clip.seekable
+
+    def _clock_at(self, number: int) -> int:
         return number // self.stride
 
     def show(self, one: Prompts, view: View | None = None) -> FrameOutput:
@@ -103,13 +110,28 @@ class Following:
     def show_earlier(self, one: Prompts, number: int, view: View, features: Features) -> FrameOutput:
         """Prompt one object on a frame that went by, and answer the frame in hand once more."""
         assert self.here is not None and self.features is not None
-        self.tracker.see(self.clock(number), features)
+        self.tracker.see(self._clock_at(number), features)
         output = self.show(one, view)
-        self.tracker.see(self.clock(self.here.number), self.features)
+        self.tracker.see(self.clock, self.features)
         self.objects = self.tracker.step()
         return output
 
-    def without(self, obj_id: int) -> None:
+    def remove(self, obj_id: int) -> None:
+        """Forget an object."""
+        planned = self.timeline.forget(obj_id)
+        if obj_id in self.tracker.ids or not planned:
+            self.tracker.remove(obj_id)
+        self._without(obj_id)
+
+    def clear_prompts(self, obj_id: int | None) -> None:
+        """Take back the prompts of an object, or of all."""
+        planned = self.timeline.forget(obj_id)
+        for each in self.tracker.ids if obj_id is None else (obj_id,):
+            if each in self.tracker.ids or not planned:
+                self.tracker.clear_prompts(each)
+            self._without(each)
+
+    def _without(self, obj_id: int) -> None:
         """Take an object's row out of the frame in hand."""
         rows = [i for i, each in enumerate(self.objects.ids) if each != obj_id]
         if len(rows) < len(self.objects.ids):
@@ -121,8 +143,8 @@ class Following:
         self.tracker.reset()
         self.timeline.forget(None)
         self.objects = Objects((), None)
-        if self.here is not None and self.features is not None:
-            self.tracker.see(self.clock(self.here.number), self.features)
+        if self.features is not None:
+            self.tracker.see(self.clock, self.features)
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """The objects' logits (N, 4h, 4w) and their scores (N,) on the frame in hand."""

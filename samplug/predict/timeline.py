@@ -43,14 +43,16 @@ class Timeline:
         self.later.setdefault(frame, []).append(value)
         self.given = True
 
-    def forget(self, obj_id: int | None) -> None:
-        """Drop the prompts still to come of one object that were given by its id, or all."""
+    def forget(self, obj_id: int | None) -> bool:
+        """Drop what is still to come of one object named by its id, or of all; whether there was any."""
         if obj_id is None:
             self.later = {}
+        dropped = False
         for values in self.later.values():
-            values[:] = [
-                {k: v for k, v in value.items() if k != obj_id} if by_number(value) else value for value in values
-            ]
+            for i, value in enumerate(values):
+                if by_number(value) and obj_id in value:
+                    values[i], dropped = {key: item for key, item in value.items() if key != obj_id}, True
+        return dropped
 
     def due(self, frame: int, backwards: bool, shape: Size) -> list[Prompts]:
         """Take the objects whose turn has come on a frame: its own, and those of frames passed over on the way."""

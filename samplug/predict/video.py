@@ -292,7 +292,7 @@ class SAM2VideoPredictor(SAM2Predictor):
             if one.features is None:
                 refuse("frame_idx", "the frame in hand is black, the stream lost its signal", "a later frame")
             return one.correct(read_object(obj_id, spelled, here.view.picture))
-        if one.clip is None or not one.clip.seekable or one.features is None:
+        if one.clip is None or not one.can_go_back:
             accepted = f"{here.number} or None, the frame returned last, or a later one"
             refuse("frame_idx", f"frame {number} went by, and this source cannot go back to it", accepted)
         if (number - here.number) % one.stride:
@@ -317,18 +317,17 @@ class SAM2VideoPredictor(SAM2Predictor):
             ValueError: there is no such object.
         """
         one = self._stream(stream)
-        one.tracker.remove(obj_id)
-        one.timeline.forget(obj_id)
-        one.without(obj_id)
+        one.remove(obj_id)
         self._renew(one)
 
     def clear_prompts(self, obj_id: int | None = None, stream: int | None = None) -> None:
-        """Take back the prompts of an object, or of all, and what was learnt from them; ids and classes stay."""
+        """Take back the prompts of an object, or of all, and what was learnt from them; ids and classes stay.
+
+        Raises:
+            ValueError: there is no such object.
+        """
         one = self._stream(stream)
-        one.timeline.forget(obj_id)
-        for each in one.tracker.ids if obj_id is None else (obj_id,):
-            one.tracker.clear_prompts(each)
-            one.without(each)
+        one.clear_prompts(obj_id)
         self._renew(one)
 
     def reset(self, stream: int | None = None) -> None:
