@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Clips(LoadImagesAndVideos):
         if hasattr(self, "_batches"):
             self._batches.close()
 
-    def _run(self) -> Iterator[Batch]:
+    def _run(self) -> Generator[Batch, None, None]:
         for place, clip in enumerate(self.clips):
             self.count, self.fps, self.frames = place, clip.fps, clip.length or 0
             for backwards, shot in self.course(place, clip.path).shots(clip):
@@ -83,7 +83,7 @@ def as_clips(source: Any) -> Any:
     if isinstance(source, (str, Path, int, *LOADERS)):
         return source
     if isinstance(source, np.ndarray | Tensor):
-        return Clips([Pictures(source if source.ndim == 4 else source[None], "frames")])
+        return Clips([Pictures(list(source) if source.ndim == 4 else [source], "frames")])
     if hasattr(source, "convert"):
         return Clips([Pictures([source], getattr(source, "filename", "") or "frames")])
     if isinstance(source, list | tuple):
@@ -118,8 +118,8 @@ def of_files(files: Sequence[str]) -> list[Clip]:
     for file in files:
         if suffix(file) not in VID_FORMATS:
             folders.setdefault(str(Path(file).parent), []).append(file)
-    videos = [VideoFile(file) for file in files if suffix(file) in VID_FORMATS]
-    return [Pictures(sorted(few, key=natural), folder) for folder, few in folders.items()] + videos
+    pictures = [Pictures(sorted(few, key=natural), folder) for folder, few in folders.items()]
+    return [*pictures, *(VideoFile(file) for file in files if suffix(file) in VID_FORMATS)]
 
 
 def suffix(path: Any) -> str:

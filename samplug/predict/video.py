@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from samplug import arguments, host, tracking
 from samplug.host import DEFAULT_CFG, Results
 from samplug.nn.frames import FrameOutput
+from samplug.nn.sam import SAMModel
+from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features
 from samplug.predict.answers import Prediction, public_features
 from samplug.predict.clips import Course
@@ -51,19 +53,25 @@ class SAM2VideoPredictor(SAM2Predictor):
 
     # Setting up
 
-    def get_model(self) -> nn.Module:
+    def get_model(self) -> SAMModel | SAM2Model:
         """Load `args.model`; prompted frames are remembered as 0 and 1, as they are by this class in any case."""
         model = super().get_model()
-        if hasattr(model, "set_binarize"):
+        if isinstance(model, SAM2Model):
             model.set_binarize(True)
         return model
+
+    @property
+    def network(self) -> SAM2Model:
+        """The model, which can only be a SAM 2 one."""
+        assert isinstance(self.model, SAM2Model)
+        return self.model
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open a source and forget what was followed before."""
         if source is None:
             raise RuntimeError(START)
         super().setup_source(as_clips(source), stride)
-        self.dataset = replaced(self.dataset)
+        self.dataset: Any = replaced(self.dataset)
         if isinstance(self.dataset, Clips):
             self.dataset.course = self._course
         self.init_state(self)
@@ -78,7 +86,7 @@ class SAM2VideoPredictor(SAM2Predictor):
         """A video or stream of which nothing is known."""
         policy = self._option("policy") or tracking.Reference
         tracker = tracking.Tracker(
-            self.model,
+            self.network,
             getattr(tracking, policy) if isinstance(policy, str) else policy,
             max_prompted=self._option("max_prompted"),
             clear_around_input=self.clear_non_cond_mem_around_input,
@@ -104,13 +112,13 @@ class SAM2VideoPredictor(SAM2Predictor):
         count = self.dataset.nf if isinstance(self.dataset, Clips) else self.dataset.bs
         return Timelines(count, **spellings)
 
-    def get_im_features(self, im: Tensor, batch: int = 1) -> dict[str, Tensor | list[Tensor]]:
+    def get_im_features(self, im: Tensor, batch: int = 1) -> Tensor | dict[str, Tensor | list[Tensor]]:
         """Encode one picture (1, 3, h, w) for prompts without a past, repeated for a batch of objects.
 
         Returns:
             {"image_embed": (batch, C, h/16, w/16), "high_res_feats": […]}, the no-memory embedding added.
         """
-        features = self.model.encode(im)
+        features = self.network.encode(im)
         if batch > 1:
             features = features[torch.zeros(batch, dtype=torch.int64, device=im.device)]
         return public_features(features)
@@ -189,8 +197,8 @@ class SAM2VideoPredictor(SAM2Predictor):
     def _see(self, im: Tensor, rows: list[int]) -> dict[int, Features]:
         """Encode frames once: one by one on a CPU, where streams together then give what each gives alone."""
         if self.device.type == "cpu" or len(rows) < 2:
-            return {row: self.model.see(im[row : row + 1]) for row in rows}
-        together = self.model.see(im[rows])
+            return {row: self.network.see(im[row : row + 1]) for row in rows}
+        together = self.network.see(im[rows])
         return {row: together[i] for i, row in enumerate(rows)}
 
     def _prediction(self) -> Prediction:
@@ -300,7 +308,7 @@ class SAM2VideoPredictor(SAM2Predictor):
         shot = one.clip.read(number)
         im = self.preprocess([shot.picture])
         (view,) = self._views(im, [shot.picture])
-        return one.show_earlier(read_object(obj_id, spelled, view.picture), number, view, self.model.see(im))
+        return one.show_earlier(read_object(obj_id, spelled, view.picture), number, view, self.network.see(im))
 
     def _renew(self, one: Following) -> None:
         """Make the result of the frame in hand anew, after its objects changed."""
