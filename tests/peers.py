@@ -105,17 +105,22 @@ class MetaSAM:
 class MetaSAM2:
     """sam2's image predictor. It clamps its logits to 32."""
 
-    def __init__(self, path, size):
+    @staticmethod
+    def build(path, size):
+        """Its model and predictor; what it imports on the way calls torch.jit.script, which is deprecated."""
         peer_package("sam2")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # it calls torch.jit.script, which is deprecated
+            warnings.simplefilter("ignore", FutureWarning)
             from sam2.build_sam import build_sam2
             from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-        release, letter = path.stem.split("_")
-        config = f"configs/{release}/{release}_hiera_{letter.replace('b', 'b+')}.yaml"
-        overrides = [f"++model.image_size={size}"]
-        self.predictor = SAM2ImagePredictor(build_sam2(config, str(path), "cpu", hydra_overrides_extra=overrides))
+            release, letter = path.stem.split("_")
+            config = f"configs/{release}/{release}_hiera_{letter.replace('b', 'b+')}.yaml"
+            overrides = [f"++model.image_size={size}"]
+            return SAM2ImagePredictor(build_sam2(config, str(path), "cpu", hydra_overrides_extra=overrides))
+
+    def __init__(self, path, size):
+        self.predictor = self.build(path, size)
         self.predictor._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
 
     def encode(self, pixels: Tensor) -> None:
