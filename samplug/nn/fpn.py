@@ -18,16 +18,10 @@ class FpnNeck(nn.Module):
     """A feature pyramid without output convolutions."""
 
     def __init__(
-        self,
-        d_model: int,
-        backbone_channel_list: Sequence[int],
-        kernel_size: int = 1,
-        stride: int = 1,
-        padding: int = 0,
-        fpn_interp_model: str = "bilinear",
-        fuse_type: str = "sum",
+        self, d_model: int, backbone_channel_list: Sequence[int], kernel_size: int = 1, stride: int = 1,
+        padding: int = 0, fpn_interp_model: str = "bilinear", fuse_type: str = "sum",
         fpn_top_down_levels: Sequence[int] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Make the neck.
 
         Args:

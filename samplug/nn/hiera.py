@@ -121,20 +121,12 @@ class Hiera(nn.Module):
     """Four stages; each but the first halves the map and doubles channels and heads."""
 
     def __init__(
-        self,
-        embed_dim: int = 96,
-        num_heads: int = 1,
-        drop_path_rate: float = 0.0,
-        q_pool: int = 3,
-        q_stride: tuple[int, int] = (2, 2),
-        stages: Sequence[int] = (2, 3, 16, 3),
-        dim_mul: float = 2.0,
-        head_mul: float = 2.0,
-        window_pos_embed_bkg_spatial_size: Sequence[int] = (14, 14),
-        window_spec: Sequence[int] = (8, 4, 14, 7),
-        global_att_blocks: Sequence[int] = (12, 16, 20),
+        self, embed_dim: int = 96, num_heads: int = 1, drop_path_rate: float = 0.0, q_pool: int = 3,
+        q_stride: tuple[int, int] = (2, 2), stages: Sequence[int] = (2, 3, 16, 3), dim_mul: float = 2.0,
+        head_mul: float = 2.0, window_pos_embed_bkg_spatial_size: Sequence[int] = (14, 14),
+        window_spec: Sequence[int] = (8, 4, 14, 7), global_att_blocks: Sequence[int] = (12, 16, 20),
         return_interm_layers: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Make the encoder.
 
         Args:

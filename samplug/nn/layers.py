@@ -134,10 +134,11 @@ def to_windows(x: Tensor, window: int, padding: Tensor | None = None) -> Tensor:
     Where the sides do not divide, `padding` (C,) is added right and below, zeros by default.
     """
     _, height, width, channels = x.shape
-    x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
-    if padding is not None:
-        x[:, height:] = padding
-        x[:, :, width:] = padding
+    if height % window or width % window:
+        x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
+        if padding is not None:
+            x[:, height:] = padding
+            x[:, :, width:] = padding
     return x.unflatten(2, (-1, window)).unflatten(1, (-1, window)).transpose(2, 3).reshape(-1, window, window, channels)
 
 

@@ -67,18 +67,10 @@ class MemoryAttentionLayer(nn.Module):
     """Attention to the frame itself, then to what is remembered, then a perceptron: each behind a norm."""
 
     def __init__(
-        self,
-        d_model: int = 256,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        pos_enc_at_attn: bool = False,
-        pos_enc_at_cross_attn_keys: bool = True,
-        pos_enc_at_cross_attn_queries: bool = False,
-        self_attn: RoPEAttention | None = None,
-        cross_attn: RoPEAttention | None = None,
-        *,
-        kv_in_dim: int = 64,
-    ) -> None:
+        self, d_model: int = 256, dim_feedforward: int = 2048, dropout: float = 0.1, pos_enc_at_attn: bool = False,
+        pos_enc_at_cross_attn_keys: bool = True, pos_enc_at_cross_attn_queries: bool = False,
+        self_attn: RoPEAttention | None = None, cross_attn: RoPEAttention | None = None, *, kv_in_dim: int = 64,
+    ) -> None:  # fmt: skip
         """Make one layer.
 
         Args:
@@ -139,13 +131,9 @@ class MemoryAttention(nn.Module):
     """Layers of memory attention and a last norm."""
 
     def __init__(
-        self,
-        d_model: int,
-        pos_enc_at_input: bool,
-        layer: MemoryAttentionLayer,
-        num_layers: int,
+        self, d_model: int, pos_enc_at_input: bool, layer: MemoryAttentionLayer, num_layers: int,
         batch_first: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Make the stack.
 
         Args:

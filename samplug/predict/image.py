@@ -27,7 +27,7 @@ from samplug.view import View
 
 NOT_FOR_PHOTOS = (
     f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
-    "name sam2.1_t.pt, sam2.1_s.pt, sam2.1_b.pt, sam2.1_l.pt, mobile_sam.pt, sam_b.pt or sam_l.pt, which are fetched."
+    "name mobile_sam.pt, sam_b.pt, sam_l.pt or one of sam2.1_t.pt … sam2.1_l.pt (t, s, b, l), which are fetched."
 )
 NOTHING = Prompts(given=False)
 
