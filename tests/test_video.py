@@ -14,7 +14,7 @@ from ultralytics.data.loaders import LoadStreams, SourceTypes
 from samplug.checkpoints import load_model
 from samplug.masks import boxes_of
 from samplug.predict.following import settle_rivals
-from samplug.predict.video import SAM2VideoPredictor
+from samplug.predict.video import POLICIES, SAM2VideoPredictor
 from samplug.prompts import PromptError
 from samplug.view import View
 
@@ -326,6 +326,26 @@ def test_memories_can_be_made_before_the_next_frame(network, frames):
         worker.propagate_in_video_preflight()
         made.append(result)
     assert alike(plain, made)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_are_named_or_given(network, frames, policy):
+    named = list(follow(network, frames[:2], bboxes=[BOX], policy=policy))
+    assert alike(named, follow(network, frames[:2], bboxes=[BOX], policy=POLICIES[policy]))
+
+
+def test_an_unknown_policy_is_refused_with_the_names_of_those_there_are(network, frames):
+    with pytest.raises(ValueError, match="'motion'"):
+        next(follow(network, frames[:2], bboxes=[BOX], policy="movement"))
+
+
+def test_objects_lost_for_long_expire_and_prompted_frames_are_capped(network, frames):
+    worker, empty = predictor_of(network), np.zeros((96, 128), bool)
+    said = {"prompts": {0: {1: {"bboxes": BOX}, 2: {"masks": empty}}}, "keep_lost": True, "expire_after": 1}
+    assert [result.obj_ids for result in worker(source=frames[:2], stream=True, **said)] == [(1, 2), (1,)]
+    said = {"prompts": {frame: {1: {"bboxes": BOX}} for frame in range(6)}, "max_prompted": 2}
+    list(worker(source=frames[:6], stream=True, **said))
+    assert worker.inference_state[0].tracker.rule.max_prompted == 2
 
 
 # ------------------------------------------------------------------ sources

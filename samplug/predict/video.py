@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,13 @@ from samplug.predict.sources import Clips, as_clips, replaced
 from samplug.predict.timeline import Timeline, Timelines, read_object
 from samplug.prompt_forms import refuse
 
+POLICIES = {
+    "reference": tracking.Reference,
+    "presence": tracking.PresenceGate,
+    "motion": tracking.Motion,
+    "distractors": tracking.Distractors,
+    "hybrid": tracking.Hybrid,
+}
 START = "There is no video yet: call the predictor with a source first, or give prompts= with it."
 
 
@@ -84,10 +91,9 @@ class SAM2VideoPredictor(SAM2Predictor):
 
     def _following(self, place: int) -> Following:
         """A video or stream of which nothing is known."""
-        policy = self._option("policy") or tracking.Reference
         tracker = tracking.Tracker(
             self.network,
-            getattr(tracking, policy) if isinstance(policy, str) else policy,
+            policy_of(self._option("policy")),
             max_prompted=self._option("max_prompted"),
             clear_around_input=self.clear_non_cond_mem_around_input,
             clear_for_multi_obj=self.clear_non_cond_mem_for_multi_obj,
@@ -361,3 +367,14 @@ class SAM2VideoPredictor(SAM2Predictor):
         if which not in self.inference_state:
             raise ValueError(f"There is no stream {which}: they are 0 to {len(self.inference_state) - 1}.")
         return self.inference_state[which]
+
+
+def policy_of(given: str | Callable[[], tracking.Policy] | None) -> Callable[[], tracking.Policy]:
+    """The maker of memory policies, from the name of one or what was given itself."""
+    if given is None:
+        return tracking.Reference
+    if not isinstance(given, str):
+        return given
+    if given not in POLICIES:
+        raise ValueError(f"policy={given!r} is not known: give {', '.join(map(repr, POLICIES))}, or a class of yours.")
+    return POLICIES[given]
