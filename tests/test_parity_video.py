@@ -242,6 +242,14 @@ def test_objects_are_followed_as_meta_follows_them(name, state, pictures, monkey
     assert name == "an empty mask" or 0.02 < shown(first).float().mean() < 0.9
 
 
+def test_a_hundred_frames_on_nothing_has_drifted(state, pictures, monkeypatch):
+    """Long after the oldest pointer, the padding points of tracked frames still hold the object."""
+    there_and_back = torch.cat([pictures, pictures.flip(0)] * 2)
+    script = SCENARIOS["a click"] | {"order": range(104)}
+    mine = play(Ours(state, there_and_back), **script)
+    compare(mine, play(Meta(state, there_and_back, monkeypatch), **script))
+
+
 def test_objects_are_lost_as_meta_loses_them(leaving, pictures, monkeypatch):
     script = SCENARIOS["three objects"] | SCENARIOS["a correction"] | {"order": range(16)}
     script["ahead"] = SCENARIOS["three objects"]["ahead"]

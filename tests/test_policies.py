@@ -161,6 +161,18 @@ def test_anchors_are_sure_steady_frames_with_a_rival_and_far_enough_apart():
     assert policy.found == [3, 11]
 
 
+@pytest.mark.parametrize(("area", "iou", "rival", "found"), [
+    (1000, 0.81, 0.7, True), (800, 0.9, 0.5, True), (790, 0.9, 0.5, False), (1200, 0.9, 0.5, True),
+    (1210, 0.9, 0.5, False), (0, 0.9, 0.5, False), (1000, 0.8, 0.5, False), (1000, 0.9, 0.71, False),
+])  # fmt: skip
+def test_each_condition_of_an_anchor_counts(area, iou, rival, found):
+    policy = Distractors()
+    for frame in range(1, 9):
+        policy.consider(frame, 1000, 0.9, lambda: 1.0)
+    policy.consider(9, area, iou, lambda: rival)
+    assert policy.found == ([9] if found else [])
+
+
 def test_anchors_are_looked_back_at_beside_recent_frames_at_the_stride():
     policy = Distractors()
     considered(policy)
