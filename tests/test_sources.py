@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw
+from films import write_video
 from PIL import Image
 
 from samplug.predict.clips import Course, Live, Pictures, VideoFile, natural
@@ -25,14 +26,6 @@ def frames():
 @pytest.fixture
 def video(tmp_path, frames):
     return write_video(tmp_path / "clip.avi", frames)
-
-
-def write_video(path, frames):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 25, frames[0].shape[1::-1])
-    for frame in frames:
-        writer.write(frame)
-    writer.release()
-    return path
 
 
 def numbers(shots):

@@ -201,7 +201,7 @@ def as_picture(item: Any) -> np.ndarray | None:
     Returns None for a file that cannot be read.
     """
     if isinstance(item, str | Path):
-        return imread(str(item))
+        return opened(item)
     if isinstance(item, Tensor):
         return host.pictures(item.reshape(-1, *item.shape[-3:])[:1])[0]
     if hasattr(item, "convert"):
@@ -211,6 +211,14 @@ def as_picture(item: Any) -> np.ndarray | None:
     if not isinstance(item, np.ndarray) or item.ndim not in (2, 3):
         raise TypeError(f"a frame is an array (H, W, 3), a PIL picture, a (3, H, W) tensor or a file, not {item!r:.80}")
     return np.ascontiguousarray(host.as_bgr(item))
+
+
+def opened(file: str | Path) -> np.ndarray | None:
+    """Read a picture file as (H, W, 3) BGR bytes; None where that fails, in whichever way."""
+    try:
+        return imread(str(file))
+    except (cv2.error, OSError):  # old releases let a broken file raise
+        return None
 
 
 def natural(path: str) -> list[tuple[int, int, str]]:

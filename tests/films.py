@@ -1,0 +1,59 @@
+"""Films for the tests of videos, and what it takes to follow objects through them and to compare."""
+
+import cv2
+import numpy as np
+import torch
+from conftest import draw
+
+from samplug.predict.video import SAM2VideoPredictor
+
+BOX, OTHER = [30, 20, 70, 60], [80, 40, 120, 90]
+
+
+def film():
+    """Eight frames of a scene that moves, (96, 128, 3)."""
+    return [np.roll(draw(96, 128, 1), (2 * i, 3 * i), (0, 1)) for i in range(8)]
+
+
+def write_video(path, frames):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 25, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def predictor_of(network, _callbacks=None, **overrides):
+    overrides = {"imgsz": 128, "verbose": False, "save": False, **overrides}
+    made = SAM2VideoPredictor(overrides=overrides, _callbacks=_callbacks)
+    made.setup_model(network, verbose=False)
+    made.non_overlap_masks = False
+    made.options["logits"] = True
+    return made
+
+
+def follow(network, source, overrides=None, **said):
+    return predictor_of(network, **(overrides or {}))(source=source, stream=True, **said)
+
+
+def rows(result):
+    """Each object's logits."""
+    return dict(zip(result.obj_ids, result.logits, strict=True))
+
+
+def alike(results, others):
+    """Whether results hold the same ids, logits, masks and boxes, bit by bit."""
+    pairs = list(zip(list(results), list(others), strict=True))
+    return all(
+        a.obj_ids == b.obj_ids
+        and torch.equal(a.logits, b.logits)
+        and torch.equal(a.masks.data, b.masks.data)
+        and torch.equal(a.boxes.data, b.boxes.data)
+        for a, b in pairs
+    )
+
+
+def close(results, others):
+    """Whether results hold the same ids and logits, but for the order in which sums are taken."""
+    pairs = list(zip(list(results), list(others), strict=True))
+    return all(a.obj_ids == b.obj_ids and torch.allclose(a.logits, b.logits, atol=1e-3) for a, b in pairs)

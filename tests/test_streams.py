@@ -1,0 +1,104 @@
+"""Following objects through Ultralytics' streams, several at once."""
+
+import http.server
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from films import BOX, OTHER, alike, film, follow, predictor_of
+from ultralytics.data.loaders import LoadStreams, SourceTypes
+
+from samplug.checkpoints import load_model
+from samplug.prompts import PromptError
+
+
+@pytest.fixture(scope="module")
+def network(nano_file):
+    return load_model(nano_file)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return film()
+
+
+class Cameras(LoadStreams):
+    """Streams from lists of frames, as Ultralytics hands them out."""
+
+    def __init__(self, *films):
+        self.films, self.bs, self.count, self.mode = films, len(films), -1, "stream"
+        self.sources = [f"camera{i}" for i in range(self.bs)]
+        self.fps, self.frames = [30] * self.bs, [0] * self.bs
+        self.source_type = SourceTypes(stream=True)
+        self.threads, self.caps = [], []
+
+    def __next__(self):
+        self.count += 1
+        if self.count >= len(self.films[0]):
+            raise StopIteration
+        return self.sources, [film[self.count] for film in self.films], [""] * self.bs
+
+
+def test_streams_side_by_side_equal_each_by_itself(network, frames):
+    films = [frames[:3], [frame[::-1, :100] for frame in frames[:3]]]
+    prompts = [{"bboxes": [BOX], "obj_ids": [4]}, {0: {9: {"points": [50, 40]}}}]
+    results = list(follow(network, Cameras(*films), prompts=prompts))
+    assert [result.frame for result in results] == [0, 0, 1, 1, 2, 2]
+    assert alike(results[::2], follow(network, films[0], bboxes=[BOX], obj_ids=[4]))
+    assert alike(results[1::2], follow(network, films[1], points=[50, 40], obj_ids=[9]))
+
+
+def test_one_of_several_streams_is_named(network, frames):
+    worker = predictor_of(network)
+    for result in worker(source=Cameras(frames[:2], frames[2:4]), stream=True, bboxes=[BOX]):
+        if result.frame == 0 and result.path == "camera1":
+            with pytest.raises(ValueError, match="2 streams are running"):
+                worker.add_new_prompts(3, bboxes=OTHER, frame_idx=None)
+            worker.add_new_prompts(3, bboxes=OTHER, frame_idx=None, stream=1)
+            assert [each.obj_ids for each in worker.results] == [(0,), (0, 3)]
+            with pytest.raises(PromptError, match="cannot go back"):
+                worker.add_new_prompts(3, bboxes=OTHER, frame_idx=-1, stream=0)
+            with pytest.raises(ValueError, match="no stream 2"):
+                worker.remove_object(3, stream=2)
+    assert [each.obj_ids for each in worker.results] == [(0,), (0, 3)]
+
+
+def test_black_frames_of_a_lost_signal_never_enter_memory(network, frames):
+    black = np.zeros_like(frames[0])
+    shot = [black, frames[0], frames[1], black, black, frames[2], frames[3]]
+    results = list(follow(network, Cameras(shot), bboxes=[BOX], keep_lost=True))
+    assert [len(result.boxes) for result in results] == [0, 1, 1, 1, 1, 1, 1]
+    assert not results[3].masks.data.any() and results[3].boxes.conf[0] < 1e-3
+    shown = [result for result, frame in zip(results, shot, strict=True) if frame.any()]
+    assert alike(shown, follow(network, frames[:4], bboxes=[BOX]))
+
+
+def test_a_stream_over_http_is_followed(network, frames):
+    jpegs = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for jpeg in jpegs:
+                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                self.wfile.write(head + jpeg + b"\r\n")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    source = f"http://127.0.0.1:{server.server_port}/stream"
+    try:
+        running = follow(network, source, {"stream_buffer": True}, bboxes=[BOX], obj_ids=[5])
+        results = [next(running) for _ in range(3)]
+        running.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+    decoded = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) for jpeg in jpegs[:3]]
+    assert [result.frame for result in results] == [0, 1, 2] and results[2].obj_ids == (5,)
+    assert all(np.abs(r.orig_img.astype(int) - d).mean() < 3 for r, d in zip(results, decoded, strict=True))

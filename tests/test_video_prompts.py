@@ -1,0 +1,189 @@
+"""Prompts on any frame of a video: ahead, from a callback, between two results; objects removed and forgotten."""
+
+import numpy as np
+import pytest
+import torch
+from films import BOX, OTHER, alike, film, follow, predictor_of, rows
+
+from samplug.checkpoints import load_model
+from samplug.predict.video import POLICIES
+from samplug.prompts import PromptError
+
+
+@pytest.fixture(scope="module")
+def network(nano_file):
+    return load_model(nano_file)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return film()
+
+
+def test_prompts_given_ahead_wait_for_their_frame(network, frames):
+    alone = list(follow(network, frames[:5], bboxes=[BOX], obj_ids=[4]))
+    ahead = {0: {4: {"bboxes": BOX}}, 2: {9: {"points": [[100, 60], [110, 70]], "labels": [1, 1], "cls": 3}}}
+    both = list(follow(network, frames[:5], prompts=ahead))
+    assert [9 in rows(result) for result in both] == [False, False, True, True, True]
+    for a, b in zip(alone, both, strict=True):
+        assert torch.equal(rows(a)[4], rows(b)[4])  # who comes later leaves the others as they are
+    assert both[2].boxes.cls.tolist() == [4, 3]
+
+
+def test_a_prompt_between_two_results_equals_one_given_ahead(network, frames):
+    ahead = list(follow(network, frames[:5], prompts={0: {4: {"bboxes": BOX}}, 2: {9: {"bboxes": OTHER}}}))
+    worker, live = predictor_of(network), []
+    for result in worker(source=iter(frames[:5]), stream=True, bboxes=[BOX], obj_ids=[4]):
+        if result.frame == 2:
+            logits, scores = worker.add_new_prompts(9, bboxes=OTHER, frame_idx=None)
+            assert logits.shape == (1, 32, 32) and torch.allclose(scores, ahead[2].boxes.conf[1:])
+            assert result.obj_ids == (4,)
+            result = worker.results[0]
+        live.append(result)
+    assert alike(ahead, live)
+
+
+def test_a_prompt_from_a_callback_shows_in_the_result_itself(network, frames):
+    ahead = list(follow(network, frames[:3], prompts={0: {4: {"bboxes": BOX}}, 1: {9: {"bboxes": OTHER}}}))
+    worker = predictor_of(network)
+
+    def prompt(predictor):
+        if predictor.results[0].frame == 1:
+            predictor.add_new_prompts(9, bboxes=[OTHER], frame_idx=1)
+
+    worker.add_callback("on_predict_postprocess_end", prompt)
+    assert alike(worker(source=frames[:3], stream=True, bboxes=[BOX], obj_ids=[4]), ahead)
+
+
+def test_a_run_may_begin_with_the_prompts_of_a_callback(network, frames):
+    worker = predictor_of(network)
+    worker.add_callback("on_predict_start", lambda predictor: predictor.add_new_prompts(5, bboxes=BOX))
+    assert alike(worker(source=frames[:2], stream=True), follow(network, frames[:2], bboxes=[BOX], obj_ids=[5]))
+
+
+def test_a_correction_changes_the_frame_and_those_after_it(network, frames):
+    plain = list(follow(network, frames[:4], bboxes=[BOX]))
+    worker, corrected = predictor_of(network), []
+    for result in worker(source=frames[:4], stream=True, bboxes=[BOX]):
+        if result.frame == 2:
+            worker.add_new_prompts(0, points=[[20, 80]], labels=[1], frame_idx=None)
+            assert not torch.equal(worker.results[0].logits, result.logits)
+        corrected.append(result)
+    assert alike(plain[:3], corrected[:3]) and not alike(plain[3:], corrected[3:])
+
+
+def test_an_earlier_frame_is_read_again_where_the_source_can(network, frames):
+    worker = predictor_of(network)
+    for result in worker(source=frames[:4], stream=True, bboxes=[BOX], obj_ids=[4]):
+        if result.frame == 2:
+            logits, _ = worker.add_new_prompts(9, bboxes=OTHER, frame_idx=0)
+            assert worker.results[0].obj_ids == (4, 9)
+    begun = next(follow(network, frames[:1], bboxes=[OTHER], logits=True))
+    assert torch.equal(logits, begun.logits) and result.obj_ids == (4, 9)
+    assert torch.equal(rows(result)[4], rows(list(follow(network, frames[:4], bboxes=[BOX], obj_ids=[4]))[3])[4])
+
+
+def test_a_source_that_cannot_go_back_says_so(network, frames):
+    worker = predictor_of(network)
+    for result in worker(source=iter(frames[:2]), stream=True, bboxes=[BOX]):
+        if result.frame == 1:
+            with pytest.raises(PromptError, match="frame 0 went by"):
+                worker.add_new_prompts(3, bboxes=OTHER)
+
+
+def test_prompts_outside_the_picture_or_of_two_kinds_are_refused_and_change_nothing(network, frames):
+    worker = predictor_of(network)
+    mask = np.zeros((96, 128), bool)
+    for _ in worker(source=frames[:2], stream=True, bboxes=[BOX]):
+        with pytest.raises(PromptError, match="outside"):
+            worker.add_new_prompts(3, points=[500, 4], frame_idx=None)
+        with pytest.raises(PromptError, match="one kind"):
+            worker.add_new_prompts(3, points=[5, 4], masks=mask, frame_idx=None)
+        with pytest.raises(PromptError):
+            worker.add_new_prompts(3, frame_idx=None)
+    assert worker.results[0].obj_ids == (0,)
+
+
+def test_removing_an_object_leaves_the_others_as_they_are(network, frames):
+    both = list(follow(network, frames[:4], bboxes=[BOX, OTHER]))
+    worker, left = predictor_of(network), []
+    for result in worker(source=frames[:4], stream=True, bboxes=[BOX, OTHER]):
+        if result.frame == 1:
+            worker.remove_object(0)
+            assert worker.results[0].obj_ids == (1,)
+            with pytest.raises(ValueError, match="no object 0"):
+                worker.remove_object(0)
+        left.append(result)
+    assert [0 in result.obj_ids for result in left] == [True, True, False, False]
+    assert all(torch.equal(rows(a)[1], rows(b)[1]) for a, b in zip(both, left, strict=True))
+
+
+@pytest.mark.parametrize("forget", ["reset", "clear_prompts", "remove_object"])
+def test_a_run_goes_on_without_objects_and_takes_new_ones(network, frames, forget):
+    worker, counts = predictor_of(network), []
+    for result in worker(source=frames[:4], stream=True, bboxes=[BOX]):
+        if result.frame == 0:
+            getattr(worker, forget)(*[0] * (forget == "remove_object"))
+            assert worker.results[0].obj_ids == ()
+        if result.frame == 1:
+            worker.add_new_prompts(0, bboxes=BOX, frame_idx=None)
+        counts.append(len(result.boxes))
+    assert counts == [1, 0, 1, 1]
+
+
+def test_prompts_still_to_come_can_be_taken_back(network, frames):
+    worker = predictor_of(network)
+    for result in worker(source=frames[:3], stream=True, prompts={0: {1: {"bboxes": BOX}}, 2: {2: {"bboxes": OTHER}}}):
+        worker.clear_prompts(2) if result.frame == 1 else None
+    assert result.obj_ids == (1,)
+
+
+def test_nothing_prompted_is_an_error_and_no_objects_is_not(network, frames):
+    with pytest.raises(RuntimeError, match="Nothing has been prompted"):
+        next(follow(network, frames))
+    results = list(follow(network, frames[:2], bboxes=[]))
+    assert all(len(result.boxes) == len(result.masks) == 0 and result.boxes.is_track for result in results)
+
+
+def test_a_fresh_predictor_says_what_to_call_first(network):
+    worker = predictor_of(network)
+    for call in (
+        lambda: worker.add_new_prompts(1, bboxes=BOX),
+        lambda: worker.remove_object(1),
+        worker.clear_prompts,
+        lambda: worker.inference(torch.zeros(1, 3, 128, 128)),
+        lambda: worker.setup_source(None),
+    ):
+        with pytest.raises(RuntimeError, match="call the predictor with a source"):
+            call()
+    worker.reset()
+    worker.propagate_in_video_preflight()
+
+
+def test_memories_can_be_made_before_the_next_frame(network, frames):
+    plain = list(follow(network, frames[:3], bboxes=[BOX]))
+    worker, made = predictor_of(network), []
+    for result in worker(source=frames[:3], stream=True, bboxes=[BOX]):
+        worker.propagate_in_video_preflight()
+        made.append(result)
+    assert alike(plain, made)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_are_named_or_given(network, frames, policy):
+    named = list(follow(network, frames[:2], bboxes=[BOX], policy=policy))
+    assert alike(named, follow(network, frames[:2], bboxes=[BOX], policy=POLICIES[policy]))
+
+
+def test_an_unknown_policy_is_refused_with_the_names_of_those_there_are(network, frames):
+    with pytest.raises(ValueError, match="'motion'"):
+        next(follow(network, frames[:2], bboxes=[BOX], policy="movement"))
+
+
+def test_objects_lost_for_long_expire_and_prompted_frames_are_capped(network, frames):
+    worker, empty = predictor_of(network), np.zeros((96, 128), bool)
+    said = {"prompts": {0: {1: {"bboxes": BOX}, 2: {"masks": empty}}}, "keep_lost": True, "expire_after": 1}
+    assert [result.obj_ids for result in worker(source=frames[:2], stream=True, **said)] == [(1, 2), (1,)]
+    said = {"prompts": {frame: {1: {"bboxes": BOX}} for frame in range(6)}, "max_prompted": 2}
+    list(worker(source=frames[:6], stream=True, **said))
+    assert worker.inference_state[0].tracker.rule.max_prompted == 2
