@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, fields
@@ -160,8 +161,9 @@ def ship(trainer: Trainer, folder: Path, about: dict[str, Any]) -> Path:
     model.load_state_dict(trainer.averaged())
     card = {"network": CONFIG["variant"], "legs": trainer.legs, **about}
     save_model(folder / WEIGHTS, model, CONFIG, card=card)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()  # a file cannot hold its own
     with write_aside(folder / CARD) as aside:
-        aside.write_text(json.dumps(card, indent=2) + "\n")
+        aside.write_text(json.dumps({"sha256": digest, **card}, indent=2) + "\n")
     return folder / WEIGHTS
 
 
