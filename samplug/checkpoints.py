@@ -189,7 +189,8 @@ class _NoDraws(TorchFunctionMode):
         if getattr(function, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         if function in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_):
-            return args[0]
+            # Not left as it was: truncated normals are drawn again until no value lies outside.
+            return args[0].zero_()
         return function(*args, **kwargs)
 
 
