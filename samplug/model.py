@@ -96,7 +96,7 @@ class SAM(Model):
         if isinstance(kwargs.get("boxes"), list | tuple | np.ndarray):
             raise PromptError("boxes= says whether boxes are drawn (Ultralytics' show_boxes): give prompts as bboxes=.")
         prompts = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks}
-        ours, theirs = arguments.split({**self.overrides, **kwargs})
+        ours, theirs = arguments.split({"save": False, **self.overrides, **kwargs})
         if source is None:
             source = _stand_in(ours.get("embedding"))
         asked = {**prompts, **ours}
@@ -129,7 +129,7 @@ class SAM(Model):
             stream: without effect.
             **kwargs: `imgsz`, `resize`, `device` and others of `predict`; the later call must use the same.
         """
-        ours, theirs = arguments.split({**self.overrides, **kwargs})
+        ours, theirs = arguments.split({"save": False, **self.overrides, **kwargs})
         worker = self._worker(None, theirs)
         worker.options = worker.said = ours
         return worker.embed(source)

@@ -131,6 +131,12 @@ def test_files_are_saved_where_yolo_saves_them(nano_file, folder, tmp_path):
 
 
 @pytest.mark.host
+def test_nothing_is_saved_unless_it_is_asked_for(model, pictures, tmp_path):
+    model.predict(pictures[0], points=[40, 40], verbose=False, project=str(tmp_path / "out"))
+    assert not list(tmp_path.rglob("*.jpg"))
+
+
+@pytest.mark.host
 def test_the_five_callbacks_fire_and_none_is_left_behind(nano_file, pictures):
     model = SAM(str(nano_file))
     model.predict(pictures[0], points=[40, 40], verbose=False)  # the host adds its own once, for every kind of model
