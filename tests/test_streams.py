@@ -93,9 +93,11 @@ def test_a_stream_over_http_is_followed(network, frames):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     source = f"http://127.0.0.1:{server.server_port}/stream"
     try:
-        running = follow(network, source, {"stream_buffer": True}, bboxes=[BOX], obj_ids=[5])
+        worker = predictor_of(network, stream_buffer=True)
+        running = worker(source=source, stream=True, bboxes=[BOX], obj_ids=[5])
         results = [next(running) for _ in range(3)]
         running.close()
+        assert not any(thread.is_alive() for thread in worker.dataset.threads)
     finally:
         server.shutdown()
         server.server_close()

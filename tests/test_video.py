@@ -208,9 +208,8 @@ def test_ultralytics_trackers_left_behind_do_not_touch_the_ids(network, frames):
 
     worker = predictor_of(network)
     register_tracker(worker, persist=False)
-    assert [result.obj_ids for result in worker(source=frames[:2], stream=True, bboxes=[BOX], obj_ids=[7])] == [
-        (7,)
-    ] * 2
+    results = list(worker(source=frames[:2], stream=True, bboxes=[BOX], obj_ids=[7]))
+    assert [result.obj_ids for result in results] == [(7,), (7,)] and not hasattr(worker, "trackers")
 
 
 def test_a_run_begins_anew_after_another_and_after_one_that_broke_off(network, frames):

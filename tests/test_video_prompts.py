@@ -136,6 +136,9 @@ def test_prompts_still_to_come_can_be_taken_back(network, frames):
     for result in worker(source=frames[:3], stream=True, prompts={0: {1: {"bboxes": BOX}}, 2: {2: {"bboxes": OTHER}}}):
         worker.clear_prompts(2) if result.frame == 1 else None
     assert result.obj_ids == (1,)
+    for result in worker(source=frames[:3], stream=True, prompts={0: {1: {"bboxes": BOX}}, 2: {2: {"bboxes": OTHER}}}):
+        worker.reset() if result.frame == 1 else None
+    assert result.obj_ids == ()
 
 
 def test_nothing_prompted_is_an_error_and_no_objects_is_not(network, frames):

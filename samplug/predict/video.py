@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -130,6 +130,14 @@ class SAM2VideoPredictor(SAM2Predictor):
         return public_features(features)
 
     # The loop
+
+    def stream_inference(self, source: Any = None, model: Any = None, *args: Any, **kwargs: Any) -> Iterator[Results]:
+        """Run over a source, one `Results` a frame; also a run that is broken off lets go of its files and cameras."""
+        try:
+            yield from super().stream_inference(source, model, *args, **kwargs)
+        finally:
+            if hasattr(self.dataset, "close"):
+                self.dataset.close()
 
     def inference(
         self,
