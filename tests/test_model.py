@@ -198,8 +198,7 @@ def test_ultralytics_own_sam_is_taken_over(tmp_path, pictures):
     torch.save(weights, tmp_path / "mobile_sam.pt")
     stock = ultralytics.SAM(str(tmp_path / "mobile_sam.pt"))
     theirs = stock.predict(pictures[0], bboxes=BOXES, verbose=False, conf=0, imgsz=1024)[0]
-    prompts = {"bboxes": BOXES}
-    ours = stock.predict(pictures[0], predictor=Predictor, prompts=prompts, verbose=False, imgsz=1024)[0]
+    ours = stock.predict(pictures[0], bboxes=BOXES, predictor=Predictor, verbose=False, imgsz=1024)[0]
     assert len(ours) == 2
     assert (theirs.masks.data.bool() == ours.masks.data).float().mean() > 0.999
 
