@@ -204,6 +204,7 @@ def test_the_five_callbacks_fire_and_stay_as_they_were(network, frames):
 
 
 def test_ultralytics_trackers_left_behind_do_not_touch_the_ids(network, frames):
+    pytest.importorskip("lap")  # what Ultralytics' trackers match with, an extra
     from ultralytics.trackers import register_tracker
 
     worker = predictor_of(network)
