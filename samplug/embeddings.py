@@ -9,7 +9,6 @@ embedding.check(model, picture)          # refuses those of another network, siz
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samplug.files import archive_fault, write_aside
+from samplug.array_files import ArrayFileError, damaged, read, write
 from samplug.nn.types import Features
 from samplug.view import View
 
@@ -103,17 +102,8 @@ class Embedding:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file of plain arrays, in the features' own precision; the write is atomic."""
         levels = {"image": self.features.image} | {f"fine_{i}": level for i, level in enumerate(self.features.fine)}
-        arrays: dict[str, Any] = {name: _bits(level) for name, level in levels.items()}
-        header = {
-            "format": FORMAT,
-            "dtype": str(self.features.image.dtype).removeprefix("torch."),
-            "view": asdict(self.view),
-            "variant": self.variant,
-            "model": self.model,
-            "picture": self.picture,
-        }
-        with write_aside(path) as aside, aside.open("wb") as file:
-            np.savez(file, header=np.array(json.dumps(header)), **arrays)
+        bound = {"variant": self.variant, "model": self.model, "picture": self.picture}
+        write(path, {"format": FORMAT, "view": asdict(self.view), **bound}, levels)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Embedding:
@@ -123,8 +113,8 @@ class Embedding:
             EmbeddingError: If the file is missing, damaged, of another version, or no embedding at all.
         """
         try:
-            return _from_arrays(_arrays(Path(path)), torch.device(device))
-        except EmbeddingError as error:
+            return _from_file(*read(Path(path), FORMAT, "Embedding.save"), torch.device(device))
+        except ArrayFileError as error:
             raise EmbeddingError(f"Cannot load the embedding {path}. {error}") from error
 
 
@@ -165,63 +155,23 @@ def _size(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _bits(tensor: Tensor) -> np.ndarray:
-    """A tensor for numpy, which has no bfloat16: its bits as whole numbers instead."""
-    tensor = tensor.detach().cpu().contiguous()
-    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def _arrays(path: Path) -> Mapping[str, np.ndarray]:
-    """What the file holds by name."""
-    if not path.is_file():
-        raise EmbeddingError("There is no such file.")
-    if fault := archive_fault(path):
-        raise EmbeddingError(f"It is damaged, or was not written by Embedding.save: {fault}.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, EOFError, OSError, MemoryError, SyntaxError) as error:
-        raise EmbeddingError(f"It was not written by Embedding.save ({error}).") from error
-
-
-def _from_arrays(arrays: Mapping[str, np.ndarray], device: torch.device) -> Embedding:
-    """The embedding in a file's arrays, each of which may be anything."""
-    header = _header(arrays)
+def _from_file(header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> Embedding:
+    """The embedding in a file's header and tensors, each of which may be anything."""
     try:
         view = View(_pair(header["view"]["picture"]), _pair(header["view"]["network"]), header["view"]["resize"])
-        names = ["image", *sorted(name for name in arrays if name.startswith("fine_"))]
-        image, *fine = (_tensor(arrays[name], header["dtype"]) for name in names)
+        fine = tuple(tensors[name] for name in sorted(tensors) if name.startswith("fine_"))
+        features = Features(tensors["image"], fine)
         bound = {name: str(header[name]) for name in ("variant", "model", "picture")}
     except (KeyError, TypeError, ValueError) as error:
-        raise EmbeddingError(f"It is damaged: {error!r}.") from error
-    features = Features(image, tuple(fine))
+        raise damaged(error) from error
     if fault := _misfit(features, view):
-        raise EmbeddingError(f"It is damaged: {fault}.")
+        raise damaged(fault)
     return Embedding(features.to(device), view, **bound)
-
-
-def _header(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What the file says about itself, if it is one of ours and of this version."""
-    try:
-        header = json.loads(str(arrays["header"]))
-        found = header["format"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise EmbeddingError("It was not written by Embedding.save.") from error
-    if found != FORMAT:
-        raise EmbeddingError(f"It is of the format {found!r}, this samplug reads {FORMAT!r}: embed the picture again.")
-    return header
 
 
 def _pair(values: list[int]) -> tuple[int, int]:
     height, width = values
     return int(height), int(width)
-
-
-def _tensor(array: np.ndarray, dtype: str) -> Tensor:
-    """An array of the file as the tensor it was."""
-    kind = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
-    tensor = torch.from_numpy(array)
-    return tensor.view(kind) if kind == torch.bfloat16 else tensor.to(kind)
 
 
 def _misfit(features: Features, view: View) -> str:
