@@ -32,10 +32,13 @@ def next_click(found: np.ndarray, wanted: np.ndarray) -> Click | None:
 
 def deepest(mask: np.ndarray) -> tuple[float, tuple[int, int]]:
     """The largest distance to the mask's edge, the picture's border being one, and the (row, column) that has it."""
-    padded = np.pad(mask, 1).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if not width:
+        return 0.0, (0, 0)
+    padded = np.pad(mask[top : top + height, left : left + width], 1).view(np.uint8)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    row, column = divmod(int(distance.argmax()), mask.shape[1])
-    return float(distance[row, column]), (row, column)
+    row, column = divmod(int(distance.argmax()), width)
+    return float(distance[row, column]), (top + row, left + column)
 
 
 def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:

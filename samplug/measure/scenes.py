@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from samplug.measure import pictures, videos
 from samplug.measure.entering import Network
+from samplug.measure.lazy import Lazy
 from samplug.measure.pictures import Asking, Picture
 from samplug.measure.videos import Following, Frame, Video
 from samplug.nn.sam2 import SAM2Model
@@ -20,8 +20,8 @@ SIDE = 256  # pixels
 OBJECTS = 3
 
 
-def drawn_pictures(count: int, *, side: int = SIDE, level: float = 0.5, held_out: bool = False) -> Iterator[Picture]:
-    """Draw pictures (side, side), always the same ones.
+def drawn_pictures(count: int, *, side: int = SIDE, level: float = 0.5, held_out: bool = False) -> Lazy[Picture]:
+    """Pictures (side, side), always the same ones.
 
     Args:
         count: How many.
@@ -29,9 +29,12 @@ def drawn_pictures(count: int, *, side: int = SIDE, level: float = 0.5, held_out
         level: 0 for a few large plain objects, 1 for clutter.
         held_out: Of outlines and surfaces that training never uses.
     """
-    for number in range(count):
+
+    def draw(number: int) -> Picture:
         scene = scenes.draw(np.random.default_rng([MEASURED, number]), side, side, level=level, held_out=held_out)
-        yield Picture(f"scene {number}", scene.image, scene.masks)
+        return Picture(f"scene {number}", scene.image, scene.masks)
+
+    return Lazy(range(count), draw)
 
 
 def drawn_clips(
@@ -42,15 +45,17 @@ def drawn_clips(
     level: float = 0.5,
     objects: int = OBJECTS,
     held_out: bool = False,
-) -> Iterator[Video]:
-    """Draw clips (side, side) of so many frames with up to so many objects, always the same ones; see above."""
+) -> Lazy[Video]:
+    """Clips (side, side) of so many frames with up to so many objects, always the same ones; see `drawn_pictures`."""
     from samplug.train import clips
 
-    for number in range(count):
+    def draw(number: int) -> Video:
         rng = np.random.default_rng([MEASURED, number, 1])
         clip = clips.draw(rng, side, side, frames=frames, level=level, objects=objects, held_out=held_out)
         rows = zip(clip.images, clip.masks, strict=True)
-        yield Video(f"clip {number}", [Frame(image, masks) for image, masks in rows])
+        return Video(f"clip {number}", [Frame(image, masks) for image, masks in rows])
+
+    return Lazy(range(count), draw)
 
 
 def measure_pictures(
