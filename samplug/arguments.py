@@ -40,6 +40,13 @@ OWN: dict[str, Argument] = {
     "logits": Argument(
         "answers", False, "True keeps the low-resolution logits in result.logits, to give back as masks="
     ),
+    "fill_holes": Argument(
+        "answers", 0, "holes of fewer pixels are filled; below 1: a share of the mask's area; True: all holes"
+    ),
+    "min_area": Argument(
+        "answers", 0, "parts of fewer pixels are dropped, never the largest; below 1: a share of the mask's area"
+    ),
+    "non_overlap": Argument("answers", None, "True leaves each pixel to one object; left out: True in videos alone"),
     "resize": Argument("answers", "letterbox", "'letterbox' as Ultralytics, 'stretch' as Meta's SAM 2 predictor"),
     "track": Argument(
         "video", None, "True follows objects through memory, False prompts every frame; left out: follow"
@@ -54,7 +61,9 @@ OWN: dict[str, Argument] = {
     "reverse": Argument(
         "video", False, "True walks a file backwards, 'both' forwards from the start and then backwards"
     ),
-    "non_overlap": Argument("video", None, "True leaves each pixel to one object; left out: non_overlap_masks, True"),
+    "update_memory": Argument(
+        "teaching", False, "True shows the prompted objects to SAM2DynamicInteractivePredictor, which then finds them"
+    ),
     "points_stride": Argument("everything", 32, "clicks along a side of the grid, when nothing is prompted"),
     "points_batch_size": Argument("everything", 64, "clicks answered in one call"),
     "point_grids": Argument("everything", None, "own grids, one (N, 2) array in 0-1 for each layer of crops"),
@@ -71,7 +80,13 @@ OWN: dict[str, Argument] = {
     "crop_nms_thresh": Argument("everything", 0.7, "IoU of boxes above which a mask of a larger crop is dropped"),
     "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
 }
-CHOICES = {"multimask": (False, "best", "all"), "resize": ("letterbox", "stretch"), "reverse": (False, True, "both")}
+CHOICES = {
+    "multimask": (False, "best", "all"),
+    "resize": ("letterbox", "stretch"),
+    "reverse": (False, True, "both"),
+    "non_overlap": (None, False, True),
+}
+AMOUNTS = ("fill_holes", "min_area")
 PROMPTS = tuple(name for name, argument in OWN.items() if argument.group == "prompts" and name != "embedding")
 EVERYTHING = tuple(name for name, argument in OWN.items() if argument.group == "everything")
 
@@ -112,3 +127,5 @@ def check(said: dict[str, Any]) -> None:
             raise TypeError(f"{name!r} is no argument of this predictor. {hint}")
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, CHOICES[name]))}.")
+        if name in AMOUNTS and (not isinstance(value, int | float) or value < 0):
+            raise ValueError(f"{name}={value!r}: give a number of pixels, a share of the mask below 1, or 0 for none.")

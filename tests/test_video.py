@@ -8,7 +8,7 @@ from films import BOX, OTHER, alike, close, film, follow, predictor_of, write_vi
 
 from samplug.checkpoints import load_model
 from samplug.masks import boxes_of
-from samplug.predict.following import settle_rivals
+from samplug.predict.tidy import settle_rivals
 from samplug.predict.video import SAM2VideoPredictor
 from samplug.view import View
 
@@ -94,7 +94,7 @@ def test_a_shared_pixel_goes_to_the_highest_logit():
 
     values = logits_at_picture(logits, view)
     masks = values > 0
-    settle_rivals(masks, logits, view)
+    masks = settle_rivals(masks, logits, torch.ones(3), view)
     owner = values.argmax(0)
     assert torch.equal(masks, torch.stack([(values[i] > 0) & (owner == i) for i in range(3)]))
 

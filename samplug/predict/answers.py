@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from samplug.host import Results
-from samplug.masks import boxes_of, resize_to_picture
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Answer, Features
+from samplug.predict.finish import Finish, Rows, Shown, finished
 from samplug.prompts import Prompts, View, batches_of
 
 
@@ -66,12 +65,9 @@ class Prediction(tuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """One picture in hand: BGR bytes (H, W, 3), where it came from, how it lies in the network's input, its prompts."""
+class Frame(Shown):
+    """One picture in hand and its prompts."""
 
-    picture: np.ndarray
-    path: str
-    view: View
     prompts: Prompts
 
 
@@ -134,68 +130,25 @@ def likeliest(answer: Answer) -> Answer:
     return Answer(answer.logits[each, best][:, None], answer.iou[each, best][:, None], answer.tokens, answer.presence)
 
 
-def to_results(
-    prediction: Prediction,
-    frame: Frame,
-    *,
-    threshold: float = 0.0,
-    conf: float | None = None,
-    classes: Sequence[int] | None = None,
-    keep_logits: bool = False,
-) -> Results:
+def to_results(prediction: Prediction, frame: Frame, finish: Finish) -> Results:
     """Bring one picture's rows to its own size and wrap them as `Results`.
 
-    `boxes` and `masks` always exist, with zero rows when nothing was found. `boxes.cls` is the class given, else the
-    index of the prompt; `boxes.id` exists when ids were given. `result.prompt_index` (N,) says whose answer a row is.
+    `boxes.cls` is the class given, else the index of the prompt; `boxes.id` exists when ids were given.
+    `result.prompt_index` (N,) says whose answer a row is.
 
     Args:
         prediction: the rows of this picture alone.
         frame: the picture.
-        threshold: logits above it are mask.
-        conf: rows whose score is not above it are left out; None keeps all.
-        classes: keep rows of these classes only.
-        keep_logits: store the low-resolution logits as `result.logits` (N, h, w).
+        finish: which rows are kept, and how their masks are made ready.
     """
-    classes_of = _classes(prediction, frame.prompts)
-    keep = torch.ones(len(classes_of), dtype=torch.bool)
-    if conf is not None:
-        keep &= (prediction[1] > conf).cpu()
-    if classes is not None:
-        keep &= torch.isin(classes_of, torch.as_tensor(classes))
-    prediction, classes_of = prediction.rows(keep.nonzero()[:, 0]), classes_of[keep]
-    masks = _at_picture_size(prediction[0], frame.view, threshold)
-    result = Results(
-        frame.picture,
-        path=frame.path,
-        names=_names(frame.prompts, classes_of),
-        masks=masks,
-        boxes=_rows(masks, prediction, classes_of, frame.prompts.ids),
-    )
-    result.prompt_index = prediction.prompt.numpy()
-    if keep_logits:
-        result.logits = prediction[0]
+    result, chosen = finished(rows_of(prediction, frame.prompts), frame, finish)
+    result.prompt_index = prediction.prompt[chosen].numpy()
     return result
 
 
-def _at_picture_size(masks: Tensor, view: View, threshold: float) -> Tensor:
-    if masks.dtype != torch.bool:
-        return resize_to_picture(masks, view, threshold)
-    # Half way between 0 and 1 is the edge of a mask that has already been cut out.
-    return resize_to_picture(masks.float() - 0.5, view, 0.0)
-
-
-def _classes(prediction: Prediction, prompts: Prompts) -> Tensor:
-    """(N,) the class of each row; with nothing prompted, a number a row."""
-    return torch.tensor(prompts.classes)[prediction.prompt] if prompts.given else prediction.prompt
-
-
-def _names(prompts: Prompts, classes: Tensor) -> dict[int, str]:
-    return prompts.class_names if prompts.given else {number: str(number) for number in classes.tolist()}
-
-
-def _rows(masks: Tensor, prediction: Prediction, classes: Tensor, ids: tuple[int, ...] | None) -> Tensor:
-    """(N, 6) xyxy, score, class; (N, 7) with the id before the score when ids were given."""
-    columns = [boxes_of(masks).float(), prediction[1].float()[:, None], classes.to(masks.device).float()[:, None]]
-    if ids is not None:
-        columns.insert(1, torch.tensor(ids, dtype=torch.float32, device=masks.device)[prediction.prompt][:, None])
-    return torch.cat(columns, 1)
+def rows_of(prediction: Prediction, prompts: Prompts) -> Rows:
+    """The rows of one picture with what its prompts say of them; with nothing prompted, their class is their number."""
+    classes = torch.tensor(prompts.classes)[prediction.prompt] if prompts.given else prediction.prompt
+    names = prompts.class_names if prompts.given else {number: str(number) for number in classes.tolist()}
+    ids = None if prompts.ids is None else torch.tensor(prompts.ids, dtype=torch.int64)[prediction.prompt]
+    return Rows(prediction[0], prediction[1], classes, names, ids)

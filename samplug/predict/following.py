@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from samplug.host import Results
-from samplug.masks import boxes_of, enlarge, resize_to_picture, taps_of
 from samplug.nn.frames import FrameOutput
 from samplug.nn.sam2 import ABSENT_LOGIT, CERTAIN_PRESENCE
 from samplug.nn.types import Features
 from samplug.predict.clips import Clip
+from samplug.predict.finish import Finish, Rows, Shown, finished
 from samplug.predict.timeline import Timeline
 from samplug.prompts import Prompts, View
 from samplug.tracking import Objects, Tracker
@@ -22,13 +21,10 @@ SURE = 1e-6  # how near to 0 and 1 a score may come
 
 
 @dataclass(frozen=True, eq=False)
-class Here:
-    """A frame in hand: its number in its source from 0, BGR bytes (H, W, 3), its file, its place in the input."""
+class Here(Shown):
+    """A frame in hand, with its number in its source, from 0."""
 
     number: int
-    picture: np.ndarray
-    file: str
-    view: View
 
 
 @dataclass(eq=False)
@@ -153,64 +149,22 @@ class Following:
             return torch.zeros(0, 1, 1), torch.zeros(0)
         return output.logits, score(output)
 
-    def result(
-        self,
-        logits: Tensor,
-        scores: Tensor,
-        *,
-        threshold: float = 0.0,
-        conf: float | None = None,
-        classes: list[int] | None = None,
-        keep_lost: bool = False,
-        non_overlap: bool = True,
-        keep_logits: bool = False,
-    ) -> Results:
-        """Bring the rows of the frame in hand to the picture's size.
+    def result(self, logits: Tensor, scores: Tensor, finish: Finish) -> Results:
+        """Bring the rows (N, 4h, 4w) and (N,) of the frame in hand to the picture's size.
 
-        Args:
-            logits: (N, 4h, 4w), an object a row.
-            scores: (N,).
-            threshold: logits above it are mask.
-            conf: rows with a score not above it are left out.
-            classes: rows of other classes are left out.
-            keep_lost: keep an object without any pixel as an empty row.
-            non_overlap: leave each pixel to the object with the highest logit there.
-            keep_logits: store the low-resolution logits as `result.logits` (N, 4h, 4w).
+        What Ultralytics has no place for stands beside it: the frame's number, ids, presence and predicted IoU.
         """
         assert self.here is not None
-        masks = resize_to_picture(logits, self.here.view, threshold)
-        if non_overlap:
-            settle_rivals(masks, logits, self.here.view)
-        kind = torch.tensor([self.classes.get(obj_id, obj_id) for obj_id in self.objects.ids], dtype=torch.int64)
-        keep = torch.ones(len(kind), dtype=torch.bool) if keep_lost else masks.flatten(1).any(1).cpu()
-        keep &= True if conf is None else (scores > conf).cpu()
-        keep &= True if classes is None else torch.isin(kind, torch.tensor(classes))
-        chosen = keep.nonzero()[:, 0]
-        result = self._wrapped(masks[chosen.to(masks.device)], scores.cpu()[chosen], kind, chosen)
-        if keep_logits:
-            result.logits = logits[chosen.to(logits.device)]
-        return result
-
-    def _wrapped(self, masks: Tensor, scores: Tensor, kind: Tensor, chosen: Tensor) -> Results:
-        """Wrap the chosen rows: their masks and scores, and the classes of all."""
-        assert self.here is not None
-        ids = torch.tensor(self.objects.ids, dtype=torch.int64)[chosen]
-        columns = torch.stack([ids.float(), scores.float(), kind[chosen].float()], 1).to(masks.device)
-        boxes = torch.cat([boxes_of(masks).float(), columns], 1)
-        names = {number: str(number) for number in kind.tolist()} | self.names
-        result = Results(self.here.picture, path=self.here.file, names=names, masks=masks, boxes=boxes)
-        self._annotate(result, chosen)
-        return result
-
-    def _annotate(self, result: Results, chosen: Tensor) -> None:
-        """Say on a result what Ultralytics has no place for: the frame's number, ids, presence and predicted IoU."""
-        assert self.here is not None
-        output = self.objects.output
-        result.frame = self.here.number
-        result.obj_ids = tuple(self.objects.ids[i] for i in chosen.tolist())
-        nothing = torch.zeros(0)
+        ids = torch.tensor(self.objects.ids, dtype=torch.int64)
+        kinds = [self.classes.get(obj_id, obj_id) for obj_id in self.objects.ids]
+        names = {number: str(number) for number in kinds} | self.names
+        rows = Rows(logits, scores, torch.tensor(kinds, dtype=torch.int64), names, ids)
+        result, chosen = finished(rows, self.here, finish)
+        output, nothing = self.objects.output, torch.zeros(0)
+        result.frame, result.obj_ids = self.here.number, tuple(ids[chosen].tolist())
         result.presence = nothing if output is None else output.presence.float().cpu()[chosen]
         result.iou = nothing if output is None else output.iou.float().cpu()[chosen]
+        return result
 
 
 def score(output: FrameOutput) -> Tensor:
@@ -219,25 +173,6 @@ def score(output: FrameOutput) -> Tensor:
     That is sigmoid(presence) · predicted IoU: above 0.5 only for an object that is present.
     """
     return (output.presence.float().sigmoid() * output.iou.float().clamp(0, 1)).clamp(SURE, 1 - SURE)
-
-
-def settle_rivals(masks: Tensor, logits: Tensor, view: View) -> None:
-    """Leave each pixel that several of (N, H, W) masks claim to the one with the highest logit; in place."""
-    shared = masks.sum(0, dtype=torch.int32) > 1
-    if not shared.any():
-        return
-    left, top, right, bottom = (int(edge) for edge in boxes_of(shared[None])[0])
-    down, across = slice(top, bottom + 1), slice(left, right + 1)
-    rows, columns = (taps[part] for taps, part in zip(taps_of(logits, view), (down, across), strict=True))
-    best = torch.full((len(rows), len(columns)), -torch.inf, device=logits.device)
-    owner = torch.full_like(best, -1, dtype=torch.int32)
-    for i, mask in enumerate(logits):
-        for first, values in enlarge(mask, rows, columns):
-            part = slice(first, first + len(values))
-            owner[part] = torch.where(values > best[part], i, owner[part])
-            best[part] = torch.maximum(best[part], values)
-    for i, mask in enumerate(masks):
-        mask[down, across] &= ~shared[down, across] | (owner == i)
 
 
 def nowhere(ids: tuple[int, ...], view: View) -> Objects:

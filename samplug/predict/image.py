@@ -20,6 +20,7 @@ from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features
 from samplug.predict.answers import Frame, Prediction, answer_prompts, public_features, read_features, to_results
 from samplug.predict.everything import Settings, segment_everything
+from samplug.predict.finish import Finish
 from samplug.predict.fit import fit, to_rgb
 from samplug.predict.precision import in_precision
 from samplug.prompts import PictureSchedule, Prompts
@@ -53,6 +54,7 @@ class Predictor(BasePredictor):
     features: Any
     mean: Any
     std: Any
+    outlives_calls = False  # whether `SAM` goes on with the one it has when it is asked for this class again
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         overrides = overrides or {}
@@ -291,17 +293,22 @@ class Predictor(BasePredictor):
         prompts = prediction.prompts or [NOTHING] * len(originals)
         self.segment_all = False
         with host.all_cores():
-            return [
-                to_results(
-                    prediction.picture(i),
-                    Frame(originals[i], self.batch[0][i], views[i], prompts[i]),
-                    threshold=self.model.mask_threshold,
-                    conf=self.conf,
-                    classes=self.args.classes,
-                    keep_logits=self._option("logits"),
-                )
-                for i in range(len(originals))
-            ]
+            frames = [Frame(*row) for row in zip(originals, self.batch[0], views, prompts, strict=False)]
+            return [to_results(prediction.picture(i), frame, self._finish()) for i, frame in enumerate(frames)]
+
+    def _finish(self, keep_empty: bool = True, apart: bool = False) -> Finish:
+        """What becomes of answers; `apart`: each pixel is left to one object where nobody said otherwise."""
+        non_overlap = self._option("non_overlap")
+        return Finish(
+            threshold=self.model.mask_threshold,
+            conf=self.conf,
+            classes=self.args.classes,
+            keep_empty=keep_empty,
+            keep_logits=self._option("logits"),
+            fill_holes=self._option("fill_holes"),
+            min_area=self._option("min_area"),
+            non_overlap=apart if non_overlap is None else non_overlap,
+        )
 
     def inference_features(
         self,

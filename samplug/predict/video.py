@@ -186,9 +186,9 @@ class SAM2VideoPredictor(SAM2Predictor):
         paths, originals, *_ = self.batch
         pictures, views = host.pictures(originals), self._views(im, originals)
         if isinstance(self.dataset, Clips) and self.dataset.shot is not None:
-            return [Here(self.dataset.shot.number, pictures[0], self.dataset.shot.file, views[0])]
+            return [Here(pictures[0], self.dataset.shot.file, views[0], self.dataset.shot.number)]
         numbers = [0 if one.here is None else one.here.number + 1 for one in self.inference_state.values()]
-        return [Here(*row) for row in zip(numbers, pictures, paths, views, strict=True)]
+        return [Here(*row) for row in zip(pictures, paths, views, numbers, strict=True)]
 
     def _open(self, frames: Sequence[Here], said: dict[str, Any]) -> None:
         """Begin with a video or stream whose first frame this is: with its own prompts, and nothing of another's."""
@@ -196,7 +196,7 @@ class SAM2VideoPredictor(SAM2Predictor):
             self.inference_state[0] = self._following(self.dataset.count)
         for one, here in zip(self.inference_state.values(), frames, strict=True):
             if one.here is None:
-                path = here.file if one.clip is None else one.clip.path
+                path = here.path if one.clip is None else one.clip.path
                 one.timeline.open(self._timelines(said).of(one.place, path))
             if not one.timeline.given:
                 raise RuntimeError(
@@ -237,16 +237,8 @@ class SAM2VideoPredictor(SAM2Predictor):
                 callback(self)
 
     def _result(self, one: Following, rows: Prediction) -> Results:
-        overlap = self._option("non_overlap")
-        return one.result(
-            *rows,
-            threshold=self.model.mask_threshold,
-            conf=self.conf,
-            classes=self.args.classes,
-            keep_lost=self._option("keep_lost"),
-            non_overlap=self.non_overlap_masks if overlap is None else overlap,
-            keep_logits=self._option("logits"),
-        )
+        finish = self._finish(keep_empty=self._option("keep_lost"), apart=self.non_overlap_masks)
+        return one.result(rows[0], rows[1], finish)
 
     # Prompts at any time
 

@@ -1,0 +1,124 @@
+"""From answers at the network's size to Ultralytics' `Results`: which rows are kept, and their masks made ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplug.host import Results
+from samplug.masks import boxes_of, resize_to_picture
+from samplug.predict.tidy import settle_rivals, tidy
+from samplug.view import View
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One picture in hand: BGR bytes (H, W, 3), where it came from, how it lies in the network's input."""
+
+    picture: np.ndarray
+    path: str
+    view: View
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N answers on one picture.
+
+    Attributes:
+        masks: logits (N, h, w) over the network's whole input, or bool masks that are cut out already.
+        scores: (N,).
+        classes: (N,) int64 on the CPU.
+        names: a name for every class.
+        ids: (N,) int64 on the CPU, or None.
+    """
+
+    masks: Tensor
+    scores: Tensor
+    classes: Tensor
+    names: dict[int, str]
+    ids: Tensor | None = None
+
+    def __getitem__(self, index: Tensor) -> Rows:
+        """The chosen rows."""
+        return replace(
+            self,
+            masks=self.masks[index.to(self.masks.device)],
+            scores=self.scores[index.to(self.scores.device)],
+            classes=self.classes[index],
+            ids=None if self.ids is None else self.ids[index],
+        )
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What becomes of rows.
+
+    Attributes:
+        threshold: logits above it are mask.
+        conf: rows whose score is not above it are left out; None keeps all.
+        classes: rows of other classes are left out.
+        keep_empty: keep rows without any pixel.
+        keep_logits: store the masks at the network's resolution as `result.logits` (N, h, w).
+        fill_holes: see `tidy`.
+        min_area: see `tidy`.
+        non_overlap: leave each pixel to one of the rows that are not left out, after tidying.
+    """
+
+    threshold: float = 0.0
+    conf: float | None = None
+    classes: Sequence[int] | None = None
+    keep_empty: bool = True
+    keep_logits: bool = False
+    fill_holes: float = 0
+    min_area: float = 0
+    non_overlap: bool = False
+
+    def asks_for(self, rows: Rows) -> Tensor:
+        """(K,) the rows that neither score nor class rules out."""
+        keep = torch.ones(len(rows.classes), dtype=torch.bool)
+        if self.conf is not None:
+            keep &= (rows.scores > self.conf).cpu()
+        if self.classes is not None:
+            keep &= torch.isin(rows.classes, torch.as_tensor(self.classes))
+        return keep.nonzero()[:, 0]
+
+
+def finished(rows: Rows, shown: Shown, finish: Finish) -> tuple[Results, Tensor]:
+    """Bring one picture's rows to its own size and wrap them.
+
+    Returns:
+        The result, whose `boxes` and `masks` always exist, with zero rows when nothing is left, and `boxes.id` where
+        there are ids; and which rows it holds, (K,) int64.
+    """
+    chosen = finish.asks_for(rows)
+    rows = rows[chosen]
+    masks = at_picture_size(rows.masks, shown.view, finish.threshold)
+    tidy(masks, finish.fill_holes, finish.min_area)
+    if finish.non_overlap:
+        masks = settle_rivals(masks, rows.masks, rows.scores, shown.view)
+    if not finish.keep_empty and masks.numel():
+        some = masks.view(torch.uint8).flatten(1).amax(1).cpu().nonzero()[:, 0]
+        chosen, rows, masks = chosen[some], rows[some], masks[some.to(masks.device)]
+    result = Results(shown.picture, path=shown.path, names=rows.names, masks=masks, boxes=table(rows, masks))
+    if finish.keep_logits:
+        result.logits = rows.masks
+    return result, chosen
+
+
+def at_picture_size(masks: Tensor, view: View, threshold: float) -> Tensor:
+    """(N, H, W) bool masks of the picture."""
+    if masks.dtype != torch.bool:
+        return resize_to_picture(masks, view, threshold)
+    # Half way between 0 and 1 is the edge of a mask that has already been cut out.
+    return resize_to_picture(masks.float() - 0.5, view, 0.0)
+
+
+def table(rows: Rows, masks: Tensor) -> Tensor:
+    """(N, 6) xyxy, score, class; (N, 7) with the id before the score when there are ids."""
+    columns = [rows.scores, rows.classes] if rows.ids is None else [rows.ids, rows.scores, rows.classes]
+    numbers = torch.stack([column.float().to(masks.device) for column in columns], 1)
+    return torch.cat([boxes_of(masks).float(), numbers], 1)
