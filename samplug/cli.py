@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from samplug import __version__
 from samplug.arguments import ELSEWHERE, HOST, OWN, check, fate, split
 
-MODES = ("predict", "track")
+MODES = ("predict", "track", "val")
 HOST_MODES = ("train", "val", "predict", "export", "track", "benchmark")
 HOST_TASKS = ("detect", "segment", "semantic", "depth", "classify", "pose", "obb")
 HOST_COMMANDS = ("settings", "cfg", "copy-cfg", "login", "logout", "solutions")
@@ -118,6 +118,12 @@ def host() -> None:
 def sam(words: list[str], program: str) -> None:
     """Run the task `sam`, which `words` may name or not."""
     words = [word for word in words if word not in ("sam", "task=sam")]
+    if words[:1] in (["benchmark"], ["mode=benchmark"]):
+        benchmark(words[1:], program)
+        return
+    if "val" in words or "mode=val" in words:
+        measure([word for word in words if word not in ("val", "mode=val")], program)
+        return
     if asks_help(words):
         print(help_text(program))
         return
@@ -125,6 +131,66 @@ def sam(words: list[str], program: str) -> None:
     if mode not in MODES:
         raise Refusal(f"there is no mode {mode!r} for sam; it has {', '.join(MODES)}.")
     refuse_as_a_line(partial(run, mode), settings)
+
+
+def benchmark(words: list[str], program: str) -> None:
+    """Measure what the words after `benchmark` ask for; Ultralytics need not be installed."""
+    from samplug.benchmark.settings import Settings
+
+    if words and asks_help(words):
+        print("\n".join([f"    {program} benchmark model=sam2.1_t imgsz=512", "", *Settings.help()]))
+        return
+    given = {}
+    for word in words:
+        name, equals, text = word.strip().rstrip(",").lstrip("-").partition("=")
+        given[name] = value(name, text) if equals else True
+    try:
+        settings = Settings.read(given)
+    except (TypeError, ValueError) as error:
+        raise Refusal(in_a_line(error)) from error
+    from samplug.benchmark.bench import of_file
+
+    def measure(_: dict[str, Any]) -> None:
+        of_file(settings)
+
+    refuse_as_a_line(measure, given)
+
+
+def measure(words: list[str], program: str) -> None:
+    """Measure a network on the data set that the words after `val` name."""
+    from samplug.measure.settings import SCENES, accepted, help_lines
+    from samplug.measure.settings import read as read_settings
+
+    if words and asks_help(words):
+        print("\n".join([f"    {program} val model=sam2.1_t.pt data={SCENES} device=0", "", *help_lines()]))
+        return
+    given = flat(words, {"model": None, **accepted()})
+    checkpoint = given.pop("model", None)
+    try:
+        _, own, stock = read_settings(given)
+    except (TypeError, ValueError) as error:
+        raise Refusal(in_a_line(error)) from error
+
+    def work(given: dict[str, Any]) -> None:
+        from samplug.model import SAM
+
+        check_values(own, stock)
+        (SAM(checkpoint) if checkpoint else SAM()).val(**given)
+
+    refuse_as_a_line(work, given)
+
+
+def flat(words: list[str], known: dict[str, Any]) -> dict[str, Any]:
+    """Read `name=value` words, of which a switch may stand alone, by the names there are and their defaults."""
+    given = {}
+    for word in words:
+        name, equals, text = word.strip().rstrip(",").lstrip("-").partition("=")
+        if name not in known:
+            refuse_unknown(name, known)
+        if not equals and not isinstance(known[name], bool):
+            raise Refusal(f"{name!r} needs a value: write {name}=… in one word.")
+        given[name] = value(name, text.strip()) if equals else True
+    return given
 
 
 def asks_help(words: list[str]) -> bool:
@@ -281,11 +347,12 @@ def check_values(own: dict[str, Any], stock: dict[str, Any]) -> None:
 def refuse_as_a_line(work: Callable[[dict[str, Any]], None], settings: dict[str, Any]) -> None:
     """Do the work; turn mistakes of the caller into a line, and let ours keep their traceback."""
     from samplug.checkpoints import CheckpointError
+    from samplug.measure.reading import DataError
     from samplug.prompts import PromptError
 
     try:
         work(settings)
-    except (PromptError, CheckpointError, OSError) as error:  # OSError: no such file, no network, no screen, disk full
+    except (PromptError, CheckpointError, DataError, OSError) as error:  # OSError: no file, network, screen, room
         raise Refusal(in_a_line(error)) from error
 
 
@@ -306,6 +373,7 @@ def help_text(program: str) -> str:
         f'    {program} predict source=bus.jpg bboxes="[[20, 230, 800, 750]]" model=sam2.1_t.pt imgsz=512',
         f"    {program} predict source=pictures/ prompts=prompts.json save_txt",
         f'    {program} track model=sam2.1_t.pt source=clip.mp4 bboxes="[[40, 60, 320, 400]]"',
+        f"    {program} val data=scenes          how good the network is; data= your own, see `{program} val help`",
         "    samplug pick source=bus.jpg     click in a window; prints the command that repeats it",
         "    samplug checks                  what is installed, and what to do about what is not",
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from samplug.nn.sam2 import SAM2Model
 from samplug.predict import Predictor, SAM2Predictor, SAM2VideoPredictor
 from samplug.predict.sources import moves
 from samplug.prompts import PromptError
+
+if TYPE_CHECKING:
+    from samplug.measure.measured import Measured
 
 POINTING = ("points", "bboxes", "masks", "prompts")
 SAVED_BY = ("project", "name", "exist_ok", "task", "mode")
@@ -146,9 +149,22 @@ class SAM(Model):
         """Refuse: fine-tuning does not exist yet."""
         raise NotImplementedError("SAM.train does not exist yet; python -m samplug.train trains the bundled model.")
 
-    def val(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: measuring does not exist yet."""
-        raise NotImplementedError("SAM.val does not exist yet.")
+    def val(self, data: str | Path | None = None, **kwargs: Any) -> Measured:  # type: ignore[override]
+        """Measure on a data set: overlap by clicks and boxes, in videos J&F, calibration; the table is printed.
+
+        Args:
+            data: "scenes" (drawn, no file needed), a data.yaml, a COCO json, or a folder of pictures or videos with
+                masks; `samplug.measure.settings.LAYOUTS` shows them.
+            **kwargs: `samplug.measure.settings.Settings`, and Ultralytics' `imgsz`, `device`, `half`, `project`,
+                `name`, `exist_ok`, `save_dir` and `verbose`.
+
+        Raises:
+            TypeError: an argument that does not exist.
+            ValueError: a value that cannot be, or a data set that cannot be read.
+        """
+        from samplug.measure.run import val
+
+        return val(self.model, {"data": data, **kwargs})
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: no format is supported yet."""
@@ -179,10 +195,11 @@ class SAM(Model):
     def _worker(self, kind: type[Predictor] | None, overrides: dict[str, Any]) -> Predictor:
         """Make a predictor over the shared network: each call its own, so that two streams never meet.
 
-        Only tracking across calls keeps the one there is, which carries the trackers.
+        Only the one there is goes on that carries trackers across calls, or objects that were shown to it.
         """
         kind, before = kind or self.task_map["segment"]["predictor"], self.predictor
-        if overrides.get("mode") == "track" and type(before) is kind and hasattr(before, "trackers"):
+        tracks = overrides.get("mode") == "track" and hasattr(before, "trackers")
+        if before is not None and type(before) is kind and (tracks or kind.outlives_calls):
             before.reconfigure(overrides)
             return before
         worker = kind(overrides=overrides, _callbacks=self.callbacks)

@@ -10,15 +10,9 @@ from samplug.measure.coco import open_coco
 from samplug.measure.folders import open_pictures, open_videos
 from samplug.measure.pictures import Picture
 from samplug.measure.reading import DataError
+from samplug.measure.settings import KINDS
 from samplug.measure.videos import Video
 from samplug.measure.yolo_data import open_yolo
-
-KINDS = """data= takes
-  scenes              drawn pictures and clips, no file needed
-  data.yaml           a YOLO segmentation data set, or the name of one that Ultralytics downloads (coco8-seg.yaml)
-  instances.json      COCO's format, polygons or run lengths; source=FOLDER where the pictures are not beside it
-  FOLDER              with images/ and masks/ (PNG, a pixel is the number of its object), JPEGImages/ and
-                      SegmentationObject/ as VOC, or videos in JPEGImages/ and Annotations/ as DAVIS"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +29,7 @@ def open_data(
     """Open a data set that lies in files.
 
     Args:
-        data: See `KINDS`.
+        data: See `samplug.measure.settings.LAYOUTS`.
         source: Where the pictures of a COCO file are.
         split: Which part of a data set that has several.
         classes: The classes that count, in YOLO's and COCO's data sets; None for all.
@@ -50,12 +44,12 @@ def open_data(
     yaml = next((file for file in described if file.is_file()), None)
     if yaml or not path.is_dir():
         if path.suffix not in ("", ".yaml", ".yml"):
-            raise DataError(f"data={data} is of no known kind. {KINDS}")
+            raise DataError(f"data={data} is of no known kind: give {KINDS}.")
         return Data(pictures=open_yolo(str(yaml or data), split, classes))
     videos = open_videos(path, split)
     if videos is not None:
         return Data(videos=videos)
     pictures = open_pictures(path, split)
     if pictures is None:
-        raise DataError(f"{path} holds no data set. {KINDS}")
+        raise DataError(f"{path} holds no data set: give {KINDS} (`samplug val help` tells their layouts).")
     return Data(pictures=pictures)

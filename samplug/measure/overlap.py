@@ -18,8 +18,8 @@ def jaccard(found: np.ndarray, wanted: np.ndarray, void: np.ndarray | None = Non
     """Intersection over union; 1 where both are empty."""
     if void is not None:
         found, wanted = found & ~void, wanted & ~void
-    union = np.count_nonzero(found | wanted)
-    return np.count_nonzero(found & wanted) / union if union else 1.0
+    union = int(np.count_nonzero(found | wanted))
+    return int(np.count_nonzero(found & wanted)) / union if union else 1.0
 
 
 def boundary_f(found: np.ndarray, wanted: np.ndarray, void: np.ndarray | None = None) -> float:
@@ -32,11 +32,11 @@ def boundary_f(found: np.ndarray, wanted: np.ndarray, void: np.ndarray | None = 
     radius = math.ceil(TOLERANCE * math.hypot(*wanted.shape))
     window = around(found | wanted, radius + 2)
     edges = [boundary(mask[window]) for mask in (found, wanted)]
-    counts = [np.count_nonzero(edge) for edge in edges]
+    counts = [int(edge.sum()) for edge in edges]
     if not all(counts):
         return float(not any(counts))
     precision, recall = (
-        np.count_nonzero(edge & near(other, radius)) / count
+        int((edge & near(other, radius)).sum()) / count
         for edge, other, count in zip(edges, reversed(edges), counts, strict=True)
     )
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

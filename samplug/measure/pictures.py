@@ -5,7 +5,7 @@ M masks of an answer, (H, W) the picture's size, (h, w) the network's input.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -28,6 +28,7 @@ from samplug.view import Size, View
 CLICK, BOX = "click", "box"
 SHOWN = (1, 3, 5)  # clicks after which overlaps are told
 TARGETS = (0.85, 0.90)  # overlaps that a user wants to reach by clicking
+RECALLED = 0.75  # overlap from which an object counts as found by segmenting everything
 FED_BACK = 32.0  # a mask goes back into the network with its logits held within
 
 
@@ -51,6 +52,7 @@ class Asking:
         objects: The most objects of a picture, drawn at random; None for all.
         batch: Pictures at once.
         baselines: Whether to see what a flood fill, the box itself and GrabCut give.
+        everything: Segments everything on a picture (H, W, 3) RGB, masks (K, H, W); None to leave that out.
     """
 
     ask: tuple[str, ...] = (CLICK, BOX)
@@ -59,6 +61,7 @@ class Asking:
     objects: int | None = None
     batch: int = 8
     baselines: bool = False
+    everything: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +139,8 @@ def measure(model: Network, pictures: Iterable[Picture], size: Size, asking: Ask
         Scores of every object: `click1`, `click3`, `click5`, `box` are the overlap (IoU) of the one mask that a user
         gets by default; `…_best` and `…_chosen` those of three, the best by the truth and by the network's own word;
         `…_F` its boundary F; `noc85`, `noc90` the clicks it took to reach that overlap, the most allowed where it was
-        not reached, and `failed85`, `failed90` whether it was not. Of the baselines: `flood_fill`, `box_as_mask`,
+        not reached, and `failed85`, `failed90` whether it was not. `everything` is the best overlap of a mask that
+        segmenting everything found, `everything75` whether it is 0.75. Of the baselines: `flood_fill`, `box_as_mask`,
         `grabcut`.
     """
     findings = Findings(claims={"iou": Claims()}, worst={kind: Worst() for kind in asking.ask})
@@ -179,6 +183,9 @@ def _ask(
         _by_box(model, features, sought, findings)
     if CLICK in asking.ask:
         _by_clicks(model, features, sought, asking, findings)
+    for owner, image in enumerate(images if asking.everything else ()):
+        assert asking.everything is not None
+        _find([one for one in sought if one.owner == owner], asking.everything(image))
     if asking.baselines:
         for one in sought:
             one.scores |= baselines.of_picture(one.image, one.wanted)
@@ -246,6 +253,13 @@ def _choose(one: Sought, name: str, found: Found, findings: Findings) -> None:
     for claimed, overlap in zip(found.claimed, overlaps, strict=True):
         findings.claims["iou"].add(claimed, overlap)
     one.scores |= {f"{name}_best": max(overlaps), f"{name}_chosen": overlaps[int(found.claimed.argmax())]}
+
+
+def _find(sought: Sequence[Sought], masks: np.ndarray) -> None:
+    """Note how well the best of masks that nobody asked for fits each object of a picture."""
+    for one in sought:
+        best = max((jaccard(mask, one.wanted) for mask in masks), default=0.0)
+        one.scores |= {"everything": best, f"everything{RECALLED * 100:.0f}": float(best >= RECALLED)}
 
 
 def _count(one: Sought, most: int) -> None:
