@@ -140,20 +140,18 @@ def benchmark(words: list[str], program: str) -> None:
     if words and asks_help(words):
         print("\n".join([f"    {program} benchmark model=sam2.1_t imgsz=512", "", *Settings.help()]))
         return
-    given = {}
-    for word in words:
-        name, equals, text = word.strip().rstrip(",").lstrip("-").partition("=")
-        given[name] = value(name, text) if equals else True
+    given = flat(words, Settings.defaults())
     try:
         settings = Settings.read(given)
     except (TypeError, ValueError) as error:
         raise Refusal(in_a_line(error)) from error
-    from samplug.benchmark.bench import of_file
 
-    def measure(_: dict[str, Any]) -> None:
+    def work(_: dict[str, Any]) -> None:
+        from samplug.benchmark.bench import of_file
+
         of_file(settings)
 
-    refuse_as_a_line(measure, given)
+    refuse_as_a_line(work, given)
 
 
 def measure(words: list[str], program: str) -> None:

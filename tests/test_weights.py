@@ -3,7 +3,7 @@
 import pytest
 import torch
 from test_parity_images import photograph, prompts_of
-from weights import noise, randomise
+from samplug.benchmark.weights import noise, randomise
 
 from samplug.checkpoints import build
 

@@ -22,7 +22,7 @@ from samplug.predict.answers import Frame, Prediction, answer_prompts, public_fe
 from samplug.predict.everything import Settings, segment_everything
 from samplug.predict.finish import Finish
 from samplug.predict.fit import fit, to_rgb
-from samplug.predict.precision import in_precision
+from samplug.predict.precision import Form, in_form
 from samplug.prompts import PictureSchedule, Prompts
 from samplug.view import View
 
@@ -109,7 +109,8 @@ class Predictor(BasePredictor):
             if half and self.device.type == "cpu":
                 LOGGER.warning("half precision is slow on a CPU and rounds masks away: computing in fp32.")
                 half = False
-            self.model = in_precision(model.to(self.device).eval(), half)
+            form = Form(torch.float16 if half else torch.float32)
+            self.model = in_form(model.to(self.device).eval(), form)
         host.brand(self.model, half)
         if self.model.variant == Path(BUNDLED).stem and self.args.verbose:
             host.say_once(NOT_FOR_PHOTOS)

@@ -1,21 +1,43 @@
-"""A network in half precision beside the one in full, which keeps its bits."""
+"""A network in another form beside the one in float32, which keeps its bits: fp16, bfloat16, channels last."""
 
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
+
+import torch
 
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 
 Network = SAMModel | SAM2Model
-_HALVES: WeakKeyDictionary[Network, Network] = WeakKeyDictionary()
 
 
-def in_precision(model: Network, half: bool) -> Network:
-    """Return the network in fp32, or a copy of it in fp16 on its device, made once for as long as it lives."""
-    if not half:
+@dataclass(frozen=True)
+class Form:
+    """How a network computes.
+
+    Attributes:
+        dtype: of weights and maps. Norms and softmax compute in float32 in any case: torch's kernels widen what they
+            are given and round once at the end.
+        channels_last: maps lie in memory with their channels last.
+    """
+
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+
+
+PLAIN = Form()
+_FORMS: WeakKeyDictionary[Network, dict[Form, Network]] = WeakKeyDictionary()
+
+
+def in_form(model: Network, form: Form) -> Network:
+    """Return the network in float32 as it is, or a copy in another form on its device, made once while it lives."""
+    if form == PLAIN:
         return model.float()
-    if model not in _HALVES:
-        _HALVES[model] = deepcopy(model).half()
-    return _HALVES[model].to(next(model.parameters()).device)
+    made = _FORMS.setdefault(model, {})
+    if form not in made:
+        layout = torch.channels_last if form.channels_last else torch.preserve_format
+        made[form] = deepcopy(model).to(form.dtype).to(memory_format=layout)
+    return made[form].to(next(model.parameters()).device)

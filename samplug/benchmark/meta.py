@@ -1,0 +1,160 @@
+"""Meta's packages under the clock: `sam2` and `segment-anything`. Their networks are put together from our table."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from samplug.benchmark.runner import Job, SAM2Modules, SAMModules, normalised
+from samplug.nn.types import PromptBatch
+from samplug.variants import AS_RELEASED, HieraRow, ViTRow
+
+ITS_SIZE = 1024  # segment-anything's positions are of this size, and it does not stretch them
+TRUNK = (
+    "embed_dim",
+    "num_heads",
+    "stages",
+    "global_att_blocks",
+    "window_spec",
+    "window_pos_embed_bkg_spatial_size",
+)
+
+
+def sam2_1_options(row: HieraRow) -> dict[str, bool]:
+    """What release 2.1 added for videos, switched on or off."""
+    names = ("proj_tpos_enc_in_obj_ptrs", "use_signed_tpos_enc_to_obj_ptrs", "no_obj_embed_spatial")
+    return dict.fromkeys((*names, "add_tpos_enc_to_obj_ptrs"), row.sam2_1)
+
+
+def sam2_modules(row: HieraRow) -> dict[str, nn.Module]:
+    """The three large parts of a SAM 2 out of Meta's modules, with fresh weights."""
+    from sam2.modeling import memory_attention as attention
+    from sam2.modeling import memory_encoder as memory
+    from sam2.modeling.backbones.hieradet import Hiera
+    from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+    from sam2.modeling.position_encoding import PositionEmbeddingSine as Sine
+    from sam2.modeling.sam.transformer import RoPEAttention as Rotary
+
+    trunk = Hiera(**{name: getattr(row, name) for name in TRUNK})
+    width, slim = row.d_model, row.mem_dim
+    neck = FpnNeck(Sine(width), width, trunk.channel_list, fpn_top_down_levels=[2, 3], fpn_interp_model="nearest")
+    own = Rotary(embedding_dim=width, num_heads=1)
+    cross = Rotary(embedding_dim=width, num_heads=1, kv_in_dim=slim, rope_k_repeat=True)
+    layer = attention.MemoryAttentionLayer(
+        activation="relu",
+        cross_attention=cross,
+        d_model=width,
+        dim_feedforward=row.memory_feedforward,
+        dropout=0.1,
+        pos_enc_at_attn=False,
+        pos_enc_at_cross_attn_keys=True,
+        pos_enc_at_cross_attn_queries=False,
+        self_attention=own,
+    )
+    down, fuser = memory.MaskDownSampler(width, 3, 2, 1), memory.Fuser(memory.CXBlock(width), 2)
+    return {
+        "image_encoder": ImageEncoder(trunk, neck, scalp=1),
+        "memory_attention": attention.MemoryAttention(width, True, layer, row.memory_layers),
+        "memory_encoder": memory.MemoryEncoder(slim, down, fuser, Sine(slim), width),
+    }
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """What sam2 imports on the way calls torch.jit.script, which newer releases of torch warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class SAM2(SAM2Modules):
+    """sam2's video predictor, which is its picture model too."""
+
+    name = "sam2"
+    kind = "SAM2VideoPredictor"
+    compiled = False
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        assert isinstance(job.row, HieraRow)
+        options = AS_RELEASED | sam2_1_options(job.row) | {"binarize_mask_from_pts_for_mem_enc": True}
+        with loading():
+            self.module = importlib.import_module("sam2.sam2_video_predictor")
+            self.model = getattr(self.module, self.kind)(
+                **sam2_modules(job.row), **options, image_size=job.size, compile_image_encoder=self.compiled
+            )
+        self.model.load_state_dict(job.state, strict=True)
+        self.model.to(job.device).eval()
+
+    @staticmethod
+    def lacks(job: Job) -> str:
+        """Only SAM 2 networks."""
+        if importlib.util.find_spec("sam2") is None:
+            return "not installed"
+        return "" if isinstance(job.row, HieraRow) else "has no SAM"
+
+    def follow(self, frames: Tensor, prompts: PromptBatch) -> Iterator[Tensor]:
+        """Run the video predictor, its reader of files and its progress bar replaced."""
+        assert prompts.points is not None and prompts.labels is not None
+        size = self.job.size
+        ready = normalised(frames)
+        with self.lowered(), patch.object(self.module, "load_video_frames", lambda **_: (ready, size, size)):
+            state = self.model.init_state("")
+            for i in range(len(prompts)):
+                self.model.add_new_points_or_box(state, 0, i, prompts.points[i], prompts.labels[i])
+        with patch.object(self.module, "tqdm", lambda frames, **_: frames):
+            steps = self.model.propagate_in_video(state)
+            for _ in frames:
+                with self.lowered():
+                    number, ids, _ = next(steps)
+                yield torch.cat([self._logits(state, number, each) for each in range(len(ids))])
+
+    @staticmethod
+    def _logits(state: dict[str, Any], number: int, index: int) -> Tensor:
+        outputs = state["output_dict_per_obj"][index]
+        record = outputs["cond_frame_outputs"].get(number) or outputs["non_cond_frame_outputs"][number]
+        return record["pred_masks"][:, 0]
+
+
+class VOSOptimized(SAM2):
+    """sam2's own compiled form of its video predictor."""
+
+    name = "vos_optimized"
+    kind = "SAM2VideoPredictorVOS"
+    compiled = True
+
+    @staticmethod
+    def lacks(job: Job) -> str:
+        """Only SAM 2 networks on a GPU."""
+        return SAM2.lacks(job) or ("" if job.device.type == "cuda" else "needs a GPU")
+
+
+class SegmentAnything(SAMModules):
+    """segment-anything's model, which knows one size."""
+
+    name = "segment-anything"
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        from segment_anything import sam_model_registry
+
+        self.model = sam_model_registry[job.row.variant.replace("sam", "vit")]()
+        self.model.load_state_dict(job.state, strict=True)
+        self.model.to(job.device).eval()
+
+    @staticmethod
+    def lacks(job: Job) -> str:
+        """Only SAM's own networks at 1024."""
+        if importlib.util.find_spec("segment_anything") is None:
+            return "not installed"
+        if not isinstance(job.row, ViTRow):
+            return "has SAM only"
+        return "" if job.size == ITS_SIZE else f"knows {ITS_SIZE} pixels only"

@@ -1,0 +1,53 @@
+"""samplug under the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from samplug.benchmark.runner import Job, Reply, Runner, normalised
+from samplug.nn.sam2 import SAM2Model
+from samplug.nn.types import Features, PromptBatch
+from samplug.predict.precision import Form, in_form
+from samplug.tracking import Tracker
+
+
+class Ours(Runner):
+    """Our networks, called as our predictors call them."""
+
+    name = "samplug"
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        model = job.row.build()
+        model.load_state_dict(job.state, strict=True)
+        self.model = in_form(model.to(job.device).eval(), Form(job.dtype, job.channels_last))
+
+    def _input(self, pixels: Tensor) -> Tensor:
+        layout = torch.channels_last if self.job.channels_last else torch.preserve_format
+        return normalised(pixels).to(self.dtype, memory_format=layout)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Run the image encoder."""
+        self.features: Features = self.model.encode(self._input(pixels))
+        return self.features.image
+
+    def answer(self, prompts: PromptBatch, multimask: bool) -> Reply:
+        """Run the prompt encoder and the mask decoder."""
+        answer = self.model.answer(self.features, prompts, multimask)
+        return answer.logits, answer.iou, answer.presence
+
+    def follow(self, frames: Tensor, prompts: PromptBatch) -> Iterator[Tensor]:
+        """Run the tracker."""
+        assert isinstance(self.model, SAM2Model)
+        tracker = Tracker(self.model)
+        for number, frame in enumerate(frames):
+            tracker.see(number, self.model.see(self._input(frame[None])))
+            if number == 0:
+                for i in range(len(prompts)):
+                    tracker.prompt(i, prompts[i])
+            output = tracker.step().output
+            assert output is not None
+            yield output.logits
