@@ -28,22 +28,28 @@ def open_yolo(data: str, split: str = "val", classes: Sequence[int] | None = Non
     """
     try:
         found = check_det_dataset(data)
-    except (OSError, SyntaxError, TypeError, RuntimeError, AssertionError) as error:
-        raise DataError(f"data={data}: {' '.join(str(error).split())}") from error
-    if not found.get(split):
-        raise DataError(
-            f"{data} has no split={split}; it has {', '.join(k for k in ('train', 'val', 'test') if found.get(k))}."
+        if not found.get(split):
+            there = ", ".join(name for name in ("train", "val", "test") if found.get(name))
+            raise DataError(f"there is no split={split}; it has {there}.")
+        dataset = YOLODataset(
+            img_path=found[split],
+            data=found,
+            task="segment",
+            augment=False,
+            cache=False,
+            classes=classes,
+            prefix=f"{split}: ",
         )
-    given = YOLODataset(
-        img_path=found[split],
-        data=found,
-        task="segment",
-        augment=False,
-        cache=False,
-        classes=classes,
-        prefix=f"{split}: ",
-    )
-    labels = [label for label in given.labels if len(label["cls"])]
+    except (
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+    ) as error:  # whatever the host says
+        raise DataError(f"data={data}: {' '.join(str(error).split())}") from error
+    labels = [label for label in dataset.labels if len(label["cls"])]
     if not labels:
         raise DataError(f"split={split} of {data} has no object" + (f" of the classes {classes}." if classes else "."))
     if not all(len(label["segments"]) for label in labels):
