@@ -18,9 +18,10 @@ from samplug.predict.sources import moves
 from samplug.prompts import PromptError
 
 if TYPE_CHECKING:
+    from samplug.benchmark.report import Report
     from samplug.measure.measured import Measured
 
-POINTING = ("points", "bboxes", "masks", "prompts")
+POINTING = ("points", "bboxes", "masks", "prompts", "prompter")
 SAVED_BY = ("project", "name", "exist_ok", "task", "mode")
 
 
@@ -170,9 +171,23 @@ class SAM(Model):
         """Refuse: no format is supported yet."""
         raise NotImplementedError("SAM.export supports no format yet; samplug.nn holds plain torch modules.")
 
-    def benchmark(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: benchmarking does not exist yet."""
-        raise NotImplementedError("SAM.benchmark does not exist yet.")
+    def benchmark(self, **kwargs: Any) -> Report:  # type: ignore[override]
+        """Measure times and memory beside every other implementation that is installed, on these weights.
+
+        Args:
+            **kwargs: `samplug.benchmark.settings.Settings`: what is measured, beside whom, where, how often.
+
+        Returns:
+            The figures, which are printed as a table and written into the run's folder.
+
+        Raises:
+            TypeError: an argument that does not exist.
+            ValueError: a value that cannot be.
+        """
+        from samplug.benchmark.bench import of_model
+        from samplug.benchmark.settings import Settings
+
+        return of_model(self.model, Settings.read({"model": self.model_name, **kwargs}))
 
     def _way(self, source: Any, asked: dict[str, Any], mode: str | None) -> type[Predictor] | None:
         """Choose between memory and single frames where there is a choice, and say which it is."""

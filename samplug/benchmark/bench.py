@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from samplug import __version__
-from samplug.benchmark import meta, pictures, stock, videos
+from samplug.benchmark import grids, meta, pictures, stock, videos
 from samplug.benchmark.folder import run_folder
 from samplug.benchmark.ours import Ours
 from samplug.benchmark.report import Report
@@ -31,6 +31,7 @@ from samplug.variants import Row
 PARTS: dict[str, type[Part]] = {
     "encoder": pictures.Encoder,
     "decoder": pictures.Decoder,
+    "everything": grids.Everything,
     "video": videos.Video,
 }
 

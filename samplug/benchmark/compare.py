@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 FAR = {torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}  # of the largest logit, for one answer
+PARTNER = 0.95  # IoU from which two masks are the same one
 DRIFTED = 0.1  # after some frames of a video, where peers put memories away in half precision
 
 
@@ -16,11 +17,12 @@ class Deviation:
     """How far an answer is from samplug's in float32.
 
     Attributes:
-        logits: the largest difference, as a share of the largest logit.
+        distance: the largest difference of logits, as a share of the largest; of a number of masks, the share that
+            has no partner.
         overlap: the smallest IoU of two masks.
     """
 
-    logits: float
+    distance: float
     overlap: float
 
     @staticmethod
@@ -34,9 +36,19 @@ class Deviation:
         return Deviation(furthest, overlaps(answer > 0, reference > 0).min().item())
 
     @staticmethod
+    def of_masks(masks: Tensor, reference: Tensor) -> Deviation:
+        """Compare two lists of bool masks (N, H, W), in any order."""
+        if not len(masks) or not len(reference):
+            return Deviation(float(len(masks) != len(reference)), 1.0)
+        pairs = crosswise(masks, reference)
+        best = torch.cat([pairs.amax(1), pairs.amax(0)])
+        partners = best >= PARTNER
+        return Deviation(1 - partners.float().mean().item(), best[partners].min().item() if partners.any() else 0.0)
+
+    @staticmethod
     def worst(several: list[Deviation]) -> Deviation:
         """The largest of several."""
-        return Deviation(max(one.logits for one in several), min(one.overlap for one in several))
+        return Deviation(max(one.distance for one in several), min(one.overlap for one in several))
 
 
 def overlaps(masks: Tensor, others: Tensor) -> Tensor:
@@ -44,3 +56,10 @@ def overlaps(masks: Tensor, others: Tensor) -> Tensor:
     both = (masks & others).sum((-2, -1)).float()
     either = (masks | others).sum((-2, -1)).float()
     return torch.where(either > 0, both / either, 1.0)
+
+
+def crosswise(masks: Tensor, others: Tensor) -> Tensor:
+    """IoU of each of (N, H, W) bool masks with each of (M, H, W): (N, M)."""
+    masks, others = masks.flatten(1).float(), others.flatten(1).float().to(masks.device)
+    both = masks @ others.T
+    return both / (masks.sum(1)[:, None] + others.sum(1) - both).clamp(min=1)

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samplug.benchmark.runner import Job, SAM2Modules, SAMModules, normalised
+from samplug.benchmark.runner import Grid, Job, SAM2Modules, SAMModules, as_picture, normalised
 from samplug.nn.types import PromptBatch
 from samplug.variants import AS_RELEASED, HieraRow, ViTRow
 
@@ -68,8 +69,8 @@ def sam2_modules(row: HieraRow) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def loading() -> Iterator[None]:
-    """What sam2 imports on the way calls torch.jit.script, which newer releases of torch warn of."""
+def quiet() -> Iterator[None]:
+    """These packages call what newer releases of torch warn of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -86,7 +87,7 @@ class SAM2(SAM2Modules):
         super().__init__(job)
         assert isinstance(job.row, HieraRow)
         options = AS_RELEASED | sam2_1_options(job.row) | {"binarize_mask_from_pts_for_mem_enc": True}
-        with loading():
+        with quiet():
             self.module = importlib.import_module("sam2.sam2_video_predictor")
             self.model = getattr(self.module, self.kind)(
                 **sam2_modules(job.row), **options, image_size=job.size, compile_image_encoder=self.compiled
@@ -100,6 +101,16 @@ class SAM2(SAM2Modules):
         if importlib.util.find_spec("sam2") is None:
             return "not installed"
         return "" if isinstance(job.row, HieraRow) else "has no SAM"
+
+    def everything(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Run its mask generator."""
+        from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+
+        generator = SAM2AutomaticMaskGenerator(self.model, **options_of(grid))
+        size = self.job.size
+        generator.predictor._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
+        with self.lowered(), quiet():
+            return masks_of(generator.generate(as_picture(pixels)), pixels)
 
     def follow(self, frames: Tensor, prompts: PromptBatch) -> Iterator[Tensor]:
         """Run the video predictor, its reader of files and its progress bar replaced."""
@@ -137,6 +148,24 @@ class VOSOptimized(SAM2):
         return SAM2.lacks(job) or ("" if job.device.type == "cuda" else "needs a GPU")
 
 
+def options_of(grid: Grid) -> dict[str, Any]:
+    """What both generators are told."""
+    return {
+        "points_per_side": grid.side,
+        "pred_iou_thresh": grid.predicted_iou,
+        "stability_score_thresh": grid.stability,
+        "stability_score_offset": grid.offset,
+        "box_nms_thresh": grid.duplicates,
+    }
+
+
+def masks_of(found: list[dict[str, Any]], pixels: Tensor) -> Tensor:
+    """The masks (N, S, S) that a generator found."""
+    size = pixels.shape[-1]
+    masks = np.stack([each["segmentation"] for each in found]) if found else np.zeros((0, size, size), bool)
+    return torch.from_numpy(masks).to(pixels.device)
+
+
 class SegmentAnything(SAMModules):
     """segment-anything's model, which knows one size."""
 
@@ -149,6 +178,14 @@ class SegmentAnything(SAMModules):
         self.model = sam_model_registry[job.row.variant.replace("sam", "vit")]()
         self.model.load_state_dict(job.state, strict=True)
         self.model.to(job.device).eval()
+
+    def everything(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Run its mask generator."""
+        from segment_anything import SamAutomaticMaskGenerator
+
+        with self.lowered(), quiet():
+            found = SamAutomaticMaskGenerator(self.model, **options_of(grid)).generate(as_picture(pixels))
+        return masks_of(found, pixels)
 
     @staticmethod
     def lacks(job: Job) -> str:

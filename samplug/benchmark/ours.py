@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from samplug.benchmark.runner import Job, Reply, Runner, normalised
+from samplug.benchmark.runner import Grid, Job, Reply, Runner, normalised
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
+from samplug.predict.everything import Settings, segment_everything
 from samplug.predict.precision import Form, in_form
 from samplug.tracking import Tracker
+from samplug.view import View
 
 
 class Ours(Runner):
@@ -38,6 +40,19 @@ class Ours(Runner):
         """Run the prompt encoder and the mask decoder."""
         answer = self.model.answer(self.features, prompts, multimask)
         return answer.logits, answer.iou, answer.presence
+
+    def everything(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Run what `generate` runs."""
+        size = self.job.size
+        settings = Settings(
+            points_stride=grid.side,
+            conf_thres=grid.predicted_iou,
+            stability_score_thresh=grid.stability,
+            stability_score_offset=grid.offset,
+            iou=grid.duplicates,
+        )
+        view = View((size, size), (size, size))
+        return segment_everything(self.model, self._input(pixels), view, settings, None).masks
 
     def follow(self, frames: Tensor, prompts: PromptBatch) -> Iterator[Tensor]:
         """Run the tracker."""

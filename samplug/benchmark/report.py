@@ -13,6 +13,10 @@ from samplug.benchmark.compare import Deviation
 
 OURS = "samplug"
 WIDTH = 22  # characters of a column
+COMPARED = (
+    "Answers beside samplug's in float32: the largest difference of logits as a share of the largest (everything: the",
+    "share of masks without a partner), and the smallest IoU of masks. `!` is further apart than rounding explains.",
+)
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,23 @@ class Report:
 
     def table(self) -> str:
         """Medians, each peer's with its ratio to samplug's; `!` marks an answer that is another one."""
-        lines = [aligned(["", "", *self.runners]), *(self.line(part, case) for part, case in self.cases)]
-        return "\n".join([self.about["heading"], "", *lines, *self._remarks()])
+        lines: list[str] = [self.about["heading"]]
+        before: list[str] = []
+        for part, case in self.cases:
+            columns = self.columns(part)
+            lines += [] if columns == before else ["", aligned(["", "", *columns])]
+            lines.append(self.line(part, case))
+            before = columns
+        return "\n".join([*lines, *self._remarks()])
+
+    def columns(self, part: str) -> list[str]:
+        """Who was measured in a part, samplug first."""
+        return list(dict.fromkeys([OURS, *(row.runner for row in self.rows if row.part == part)]))
 
     def line(self, part: str, case: str) -> str:
         """One case's line of the table."""
         own = self.cell(part, case, OURS)
-        return aligned([part, case, *(self._cell(self.cell(part, case, runner), own) for runner in self.runners)])
+        return aligned([part, case, *(self._cell(self.cell(part, case, runner), own) for runner in self.columns(part))])
 
     @staticmethod
     def _cell(row: Row | None, own: Row | None) -> str:
@@ -97,14 +111,12 @@ class Report:
     def _remarks(self) -> list[str]:
         """What the figures do not say: how far apart the answers are, and who was not measured."""
         compared = [row for row in self.rows if row.deviation is not None]
-        lines = ["", "Answers beside samplug's in float32: largest difference of logits as a share of the largest,"]
-        lines += ["smallest IoU of masks. `!` is further apart than rounding explains."] if compared else []
-        lines = lines if compared else []
+        lines = ["", *COMPARED] if compared else []
         for runner in dict.fromkeys(row.runner for row in compared):
             for part in dict.fromkeys(row.part for row in compared if row.runner == runner):
                 few = [row.deviation for row in compared if (row.runner, row.part) == (runner, part)]
                 worst = Deviation.worst([each for each in few if each])
-                lines.append(f"  {runner:<18}{part:<12}{worst.logits:.1e}   {worst.overlap:.4f}")
+                lines.append(f"  {runner:<18}{part:<12}{worst.distance:.1e}   {worst.overlap:.4f}")
         absent = [f"  {name}: {why}" for name, why in self.about.get("absent", {}).items()]
         return [*lines, *(["", "Not measured:", *absent] if absent else [])]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,25 @@ class Job:
         return replace(self, weights=self.state)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """What everybody's generator is told; there are no crops.
+
+    Attributes:
+        side: clicks along a side.
+        predicted_iou: lowest predicted IoU of a mask that is kept.
+        stability: lowest stability of one.
+        offset: how far the threshold moves, in logits, to judge it.
+        duplicates: IoU of boxes above which a mask is dropped: none is, so that all can be compared.
+    """
+
+    side: int
+    predicted_iou: float
+    stability: float = 0.05
+    offset: float = 1.0
+    duplicates: float = 1.0
+
+
 class Runner:
     """One implementation.
 
@@ -87,6 +107,10 @@ class Runner:
         """Follow objects, prompted on the first of (T, 3, S, S) frames: logits (N, S/4, S/4) frame by frame."""
         raise NotImplementedError
 
+    def everything(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """All masks (N, S, S) bool of a picture (1, 3, S, S), RGB 0 … 255."""
+        raise NotImplementedError
+
     @property
     def input_dtype(self) -> torch.dtype:
         """What the modules take: their weights' own."""
@@ -97,6 +121,11 @@ class Runner:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.job.device.type, dtype=self.dtype)
+
+
+def as_picture(pixels: Tensor) -> np.ndarray:
+    """(S, S, 3) bytes of RGB."""
+    return pixels[0].permute(1, 2, 0).byte().cpu().numpy()
 
 
 def normalised(pixels: Tensor) -> Tensor:

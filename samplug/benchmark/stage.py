@@ -55,9 +55,9 @@ class Stage:
                     case,
                     name,
                     tuple(values),
-                    dtype=str(self.runners[name].dtype).removeprefix("torch."),
+                    dtype=str(self.runners[name].dtype).removeprefix("torch.") if name in self.runners else "",
                     deviation=deviation,
-                    far=deviation is not None and not deviation.logits <= allowed,
+                    far=deviation is not None and not deviation.distance <= allowed,
                 )
             )
         self.progress.say(self.report.line(part, case))

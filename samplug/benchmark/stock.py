@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplug.benchmark.runner import Job, Runner, SAM2Modules, SAMModules, normalised
+from samplug.benchmark.runner import Grid, Job, Runner, SAM2Modules, SAMModules, as_picture, normalised
 from samplug.benchmark.weights import CLASSIFIER
 from samplug.nn.types import PromptBatch
 from samplug.variants import VARIANTS, HieraRow, TinyViTRow
@@ -62,6 +62,20 @@ def lacks(job: Job) -> str:
     return "" if VARIANTS.get(job.row.variant) == job.row and job.row.image_size == 1024 else "has no such network"
 
 
+def everything(predictor: Any, pixels: Tensor, dtype: torch.dtype, grid: Grid) -> Tensor:
+    """Run a predictor's `generate`, whose NMS goes by `args.iou`."""
+    predictor.args.iou = grid.duplicates
+    predictor.batch = ["picture"], [as_picture(pixels)], [""]
+    masks, _, _ = predictor.generate(
+        normalised(pixels).to(dtype),
+        points_stride=grid.side,
+        conf_thres=grid.predicted_iou,
+        stability_score_thresh=grid.stability,
+        stability_score_offset=grid.offset,
+    )
+    return masks.bool()
+
+
 class UltralyticsSAM(SAMModules):
     """Its SAM and MobileSAM."""
 
@@ -74,6 +88,10 @@ class UltralyticsSAM(SAMModules):
         self.model = self.predictor.model
         self.dtype = self.input_dtype  # it has no bfloat16
 
+    def everything(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Run its predictor."""
+        return everything(self.predictor, pixels, self.input_dtype, grid)
+
     lacks = staticmethod(lacks)
 
 
@@ -85,8 +103,13 @@ class UltralyticsSAM2(SAM2Modules):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         self.predictor = predictor_of("SAM2VideoPredictor", job)
-        self.model = self.predictor.model
+        self.still = predictor_of("SAM2Predictor", job)
+        self.model = self.still.model = self.predictor.model
         self.dtype = self.input_dtype
+
+    def everything(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Run its predictor of pictures."""
+        return everything(self.still, pixels, self.input_dtype, grid)
 
     lacks = staticmethod(lacks)
 

@@ -30,15 +30,20 @@ def timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:
 
 
 def by_turns(
-    works: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device, tick: Callable[[str], None]
+    works: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    device: torch.device,
+    tick: Callable[[str], None],
+    warm: bool = True,
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Time several works in every round, so that what disturbs the machine disturbs all of them.
 
     Args:
         works: by the name of who does them.
-        rounds: timed ones; another goes before and is not timed.
+        rounds: timed ones.
         device: where they run.
         tick: told who is done, after each run.
+        warm: whether another round goes before and is not timed.
 
     Returns:
         The seconds of each, and what each gave first.
@@ -46,13 +51,12 @@ def by_turns(
     seconds: dict[str, list[float]] = {name: [] for name in works}
     results: dict[str, Any] = {}
     names = list(works)
-    for i in range(rounds + 1):
+    for i in range(rounds + warm):
         for name in rotated(names, i):  # nobody always comes first
             taken, result = timed(works[name], device)
-            if i:
+            results.setdefault(name, result)
+            if i >= warm:
                 seconds[name].append(taken)
-            else:
-                results[name] = result
             tick(name)
     return seconds, results
 
