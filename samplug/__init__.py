@@ -13,6 +13,7 @@ _HOMES = {
     "SAM2Predictor": "samplug.predict",
     "SAM2VideoPredictor": "samplug.predict",
     "SAM2CameraPredictor": "samplug.predict",
+    "SAM2DynamicInteractivePredictor": "samplug.predict",
     "Prompts": "samplug.prompts",
     "PromptError": "samplug.prompts",
     "CheckpointError": "samplug.checkpoints",

@@ -14,6 +14,8 @@ from samplug.masks import boxes_of, resize_to_picture
 from samplug.predict.tidy import settle_rivals, tidy
 from samplug.view import View
 
+COUNTABLE = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class Shown:
@@ -107,6 +109,14 @@ def finished(rows: Rows, shown: Shown, finish: Finish) -> tuple[Results, Tensor]
     if finish.keep_logits:
         result.logits = rows.masks
     return result, chosen
+
+
+def own_class(obj_id: int) -> int:
+    """The class of an object that was given none: its id, or, where that cannot be counted, a number above all others.
+
+    Ultralytics counts classes in a table with a place for each number up to the largest.
+    """
+    return obj_id if 0 <= obj_id < COUNTABLE else COUNTABLE + obj_id % COUNTABLE
 
 
 def at_picture_size(masks: Tensor, view: View, threshold: float) -> Tensor:

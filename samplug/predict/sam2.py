@@ -24,3 +24,9 @@ class SAM2Predictor(Predictor):
                 f"{type(self).__name__} runs SAM 2 and 2.1, not {self.model.variant or type(self.model).__name__}: "
                 "use Predictor, or samplug.SAM, which chooses by itself."
             )
+
+    @property
+    def network(self) -> SAM2Model:
+        """The model, which can only be a SAM 2 one."""
+        assert isinstance(self.model, SAM2Model)
+        return self.model

@@ -1,5 +1,6 @@
 """Objects followed through a stream: what is kept of them, and which of it is looked back at."""
 
+from samplug.tracking.bank import Lesson, MemoryBank
 from samplug.tracking.distractors import Distractors, Hybrid
 from samplug.tracking.motion import Motion
 from samplug.tracking.policies import Kept, Policy, PresenceGate, Reference, Rule
@@ -10,6 +11,8 @@ __all__ = [
     "Distractors",
     "Hybrid",
     "Kept",
+    "Lesson",
+    "MemoryBank",
     "Motion",
     "Objects",
     "Policy",

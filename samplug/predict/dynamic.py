@@ -1,0 +1,405 @@
+"""Show objects on some pictures, find them in others: SAM 2's memory over pictures that are no video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samplug import arguments, host
+from samplug.embeddings import STRIDE, model_fingerprint
+from samplug.host import DEFAULT_CFG, LOGGER, Results
+from samplug.nn.frames import FrameOutput, Past
+from samplug.nn.inputs import enlarged
+from samplug.nn.track_step import outputs_of
+from samplug.nn.types import Features, PromptBatch
+from samplug.predict.answers import Frame, Prediction, public_features
+from samplug.predict.bank_files import load_bank, save_bank
+from samplug.predict.finish import Finish, own_class
+from samplug.predict.following import SURE
+from samplug.predict.sam2 import SAM2Predictor
+from samplug.predict.timeline import one_by_one
+from samplug.prompt_forms import plain, read_ids, refuse
+from samplug.prompts import Prompts
+from samplug.tracking import bank
+from samplug.tracking.bank import MemoryBank
+from samplug.view import View
+
+POINTING = ("points", "bboxes", "masks", "prompts")
+ONCE = (*arguments.PROMPTS, "update_memory")  # what belongs to one run, however it was given
+
+
+class SAM2DynamicInteractivePredictor(SAM2Predictor):
+    """Find objects in pictures after they were shown to it on others, with SAM 2 or 2.1.
+
+    A run with `update_memory=True` shows objects: its prompts, with an id each in `obj_ids`, are answered with a single
+    mask, without any memory, and remembered. Every run, that one included, then finds all objects in its pictures, or
+    with `obj_ids` alone only those. Sources are all that Ultralytics takes; on a video or a stream the prompts are for
+    the first frame. An object knows of the pictures it was shown on and of no others; an empty mask says that it is not
+    there.
+
+    A result's `boxes.id` are the ids, `boxes.cls` the classes given with `cls`, else the ids, and `boxes.conf` is the
+    presence, the sigmoid of its logit, in (0, 1). In addition `result.obj_ids`, `result.presence` (logit) and
+    `result.iou` (predicted) belong to the rows.
+
+    Attributes:
+        memory_bank: the pictures on which objects were shown, oldest first.
+        found: the objects on each picture of the batch in hand, rows in the order of the slots.
+        non_overlap_masks: leave each pixel of a result to one object.
+
+    Examples:
+        >>> predictor = SAM2DynamicInteractivePredictor(overrides={"model": "sam2.1_t.pt"})  # doctest: +SKIP
+        >>> predictor("first.jpg", bboxes=[[20, 30, 90, 80]], obj_ids=[7], update_memory=True)  # doctest: +SKIP
+        >>> result = predictor("other.jpg")[0]  # doctest: +SKIP
+    """
+
+    outlives_calls = True
+
+    def __init__(
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        max_obj_num: int = 3,
+        _callbacks: dict | None = None,
+    ):
+        """Make a predictor that knows no object yet.
+
+        Args:
+            cfg: Ultralytics' settings.
+            overrides: arguments; prompts among them are for the first run.
+            max_obj_num: slots for objects to begin with; more are added when more objects come.
+            _callbacks: Ultralytics' callbacks.
+        """
+        super().__init__(cfg, overrides, _callbacks)
+        self.prompts = {name: self.options.pop(name) for name in ONCE if name in self.options}
+        self.memory_bank = MemoryBank(max_obj_num)
+        self.found: list[FrameOutput] = []
+        self.non_overlap_masks = True
+        self._in_hand: Features | None = None
+
+    # Objects
+
+    @property
+    def obj_id_to_idx(self) -> dict[int, int]:
+        """The slot of each object."""
+        return {obj_id: slot for slot, obj_id in self.obj_idx_to_id.items()}
+
+    @property
+    def obj_idx_to_id(self) -> dict[int, int]:
+        """The object in each slot that has one."""
+        return {slot: obj_id for slot, obj_id in enumerate(self.memory_bank.slots) if obj_id is not None}
+
+    @property
+    def obj_idx_set(self) -> set[int]:
+        """The slots that have an object."""
+        return set(self.obj_idx_to_id)
+
+    def remove_object(self, obj_id: int) -> None:
+        """Forget an object altogether; the others stay as they are.
+
+        Raises:
+            ValueError: there is no such object.
+        """
+        self.memory_bank.remove(obj_id)
+
+    def clear_prompts(self, obj_id: int | None = None, picture: int | None = None) -> None:
+        """Forget what an object, or all, looked like on one shown picture, or on all; ids and classes stay.
+
+        Args:
+            obj_id: the object; None for all.
+            picture: its place in `memory_bank`, from 0; None for all.
+
+        Raises:
+            ValueError: there is no such object.
+            IndexError: there is no such picture.
+        """
+        self.memory_bank.forget(obj_id, picture)
+
+    def reset(self) -> None:
+        """Forget all objects and all pictures."""
+        self.memory_bank.clear()
+
+    def save_memory(self, path: str | os.PathLike[str]) -> None:
+        """Write the memory bank to a .npz file of plain arrays; the write is atomic."""
+        save_bank(path, self.memory_bank, self.network)
+
+    def load_memory(self, path: str | os.PathLike[str]) -> None:
+        """Go on with a memory bank that was saved, in place of the one in hand.
+
+        Raises:
+            MemoryBankError: the file is missing, damaged, no memory bank, or that of another network.
+        """
+        if self.model is None:
+            self.setup_model()
+        self.memory_bank = load_bank(path, self.network)
+
+    # Setting up
+
+    def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
+        """Put a SAM 2 network to work; the memories of another one are forgotten.
+
+        Raises:
+            CheckpointError: it is no SAM 2 network.
+            ValueError: it has no memory.
+        """
+        before = self.model
+        super().setup_model(model, verbose)
+        if not self.network.num_maskmem:
+            raise ValueError("This model has num_maskmem=0, that is no memory: objects cannot be found with it.")
+        if before is not None and model_fingerprint(before) != model_fingerprint(self.model):
+            self.reset()
+
+    def set_prompts(self, prompts: dict[str, Any]) -> None:
+        """Store arguments for the next run, beside those that are waiting."""
+        self.prompts |= {name: value for name, value in prompts.items() if value is not None}
+
+    # A run
+
+    def get_im_features(self, img: Tensor) -> Tensor | dict[str, Tensor | list[Tensor]]:
+        """Encode pictures (F, 3, h, w) and take them in hand: what is shown or found next is on these.
+
+        Returns:
+            {"image_embed": (F, C, h/16, w/16), "high_res_feats": […]}, the no-memory embedding added.
+        """
+        self._in_hand = self.network.see(img)
+        return public_features(self.network.without_past(self._in_hand))
+
+    def inference(  # type: ignore[override]  # the order of the arguments is public, and not Predictor's
+        self,
+        im: Tensor,
+        bboxes: Any = None,
+        masks: Any = None,
+        points: Any = None,
+        labels: Any = None,
+        obj_ids: Any = None,
+        update_memory: bool = False,
+        **kwargs: Any,
+    ) -> Prediction:
+        """Show objects on the pictures of a batch, if told so, then find objects in them.
+
+        Args:
+            im: (F, 3, h, w) normalised input.
+            bboxes: of the objects to show, (N, 4) xyxy in pixels of the picture.
+            masks: a mask an object.
+            points: (N, 2), (N, P, 2) or ragged.
+            labels: 1 on the object, 0 off it; left out means 1.
+            obj_ids: an id for each object to show; without prompts, the objects to find, all if left out.
+            update_memory: show objects.
+            **kwargs: further arguments of ours, of which `prompts`, `cls` and `names` belong to the prompts.
+
+        Returns:
+            (logits (F·N, h/4, w/4), scores (F·N,)), N objects a picture in the order of the slots.
+
+        Raises:
+            PromptError: prompts cannot be read or do not fit the picture, or do not have an id each.
+            RuntimeError: nothing has been shown yet.
+            ValueError: memories were made at another input size, or `obj_ids` names an object that is not remembered.
+        """
+        said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, "obj_ids": obj_ids, **kwargs}
+        self._check(said, update_memory)
+        with host.all_cores():
+            if self.features is None or self._key(self.batch[1]) != self._shown:
+                self.get_im_features(im)
+            if update_memory and not self._went_on():
+                self._show(self._frames(im, said))
+            return self._find(None if update_memory else obj_ids)
+
+    def _check(self, said: dict[str, Any], update_memory: bool) -> None:
+        """Refuse arguments that do not go together."""
+        pointed = any(said.get(name) is not None for name in POINTING)
+        if pointed and not update_memory:
+            refuse("update_memory", "is False, but prompts came", "True with prompts; nothing is prompted to be found")
+        if update_memory and not pointed:
+            refuse("update_memory", "is True, but no prompts came", "True with points, bboxes or masks, and obj_ids")
+        if said.get("embedding") is not None:
+            refuse("embedding", "came", "the picture itself: memory needs more than an embedding holds")
+
+    def _went_on(self) -> bool:
+        """Whether this is a later frame of a video or a stream, which the prompts are not for."""
+        return self.seen > 0 and host.picture_count(self.dataset) is None
+
+    def _show(self, frames: Sequence[Frame]) -> None:
+        """Remember the objects on each picture of the batch."""
+        for frame in frames:
+            if len(frame.prompts) and frame.prompts.ids is None:
+                refuse("obj_ids", f"{len(frame.prompts)} objects came without", "an id of its own for each object")
+        for i, frame in enumerate(frames):
+            if len(frame.prompts):
+                features = self._pictures()[i]
+                answers = [self._answer(features, one, frame.view) for one in one_by_one(frame.prompts)]
+                self._remember(features, frame.prompts.ids or (), answers, frame.path)
+                self._take_names(frame.prompts)
+
+    def _answer(self, features: Features, one: Prompts, view: View) -> FrameOutput:
+        """The answer to the prompt of one object."""
+        (prompt,) = one.objects
+        if prompt.mask is None:
+            ((_, batch),) = one.batches(view, device=self.device)
+            return bank.show(self.network, features, batch)
+        return bank.show(self.network, features, mask=(view.mask(prompt.mask, stride=1) > 0).float().to(self.device))
+
+    def _remember(self, features: Features, ids: Sequence[int], answers: Sequence[FrameOutput], name: str) -> None:
+        self._check_size(features)
+        lesson = bank.remember(self.network, features, ids, answers, name)
+        self.memory_bank.add(lesson)
+        unseen = [obj_id for obj_id, presence in zip(ids, lesson.presence, strict=True) if presence <= 0]
+        if unseen and self.args.verbose:
+            LOGGER.info(f"Objects {unseen} are remembered as absent: the network does not see them in {name}.")
+
+    def _take_names(self, prompts: Prompts) -> None:
+        self.memory_bank.names |= prompts.names or {}
+        if prompts.cls is not None:
+            self.memory_bank.classes |= dict(zip(prompts.ids or (), prompts.cls, strict=True))
+
+    def _find(self, wanted: Any = None) -> Prediction:
+        """Look for objects in every picture of the batch."""
+        ids = self._ids(wanted)
+        self.found = self._look(ids)
+        given, names = self.memory_bank.classes, self.memory_bank.names
+        names = {own_class(each): str(each) for each in ids if each not in given} | names
+        prompts = Prompts(cls=tuple(given.get(each, own_class(each)) for each in ids), names=names, ids=ids)
+        parts = [Prediction(each.logits, score(each)).moved_by(i) for i, each in enumerate(self.found)]
+        return Prediction.cat(parts, prompts=[prompts for _ in parts])
+
+    def _ids(self, wanted: Any) -> tuple[int, ...]:
+        """The objects that are meant, in the order of the slots."""
+        ids = self.memory_bank.ids
+        if not ids:
+            raise RuntimeError("Nothing has been shown yet: give prompts, obj_ids and update_memory=True first.")
+        chosen = set(ids) if wanted is None else {int(each) for each in np.atleast_1d(plain(wanted))}
+        if unknown := sorted(chosen - set(ids)):
+            raise ValueError(f"Nothing is remembered of the objects {unknown}; those in memory are {list(ids)}.")
+        return tuple(obj_id for obj_id in ids if obj_id in chosen)
+
+    def _look(self, ids: Sequence[int]) -> list[FrameOutput]:
+        self._check_size(self._pictures())
+        pasts = [self._past(obj_id) for obj_id in ids]
+        return [bank.find(self.network, self._pictures()[i], pasts) for i in range(len(self._pictures()))]
+
+    def _past(self, obj_id: int) -> Past:
+        return self.memory_bank.past(obj_id, self.network.num_maskmem - 1)
+
+    def _pictures(self) -> Features:
+        """The features in hand."""
+        if self._in_hand is None:
+            raise RuntimeError("No picture is in hand: call get_im_features(im) first.")
+        return self._in_hand
+
+    def _check_size(self, features: Features) -> None:
+        for picture in self.memory_bank:
+            if picture.grid != features.grid:
+                made, now = ([STRIDE * side for side in grid] for grid in (picture.grid, features.grid))
+                raise ValueError(f"Memory was made with imgsz={made}, this is imgsz={now}: use one size, or reset().")
+
+    # Results
+
+    def postprocess(self, preds: Prediction | tuple, img: Tensor, orig_imgs: list | Tensor) -> list[Results]:
+        """Bring the masks to the size of their pictures, one `Results` a picture."""
+        results = super().postprocess(preds, img, orig_imgs)
+        for result, prompts, found in zip(results, getattr(preds, "prompts", ()), self.found, strict=True):
+            rows = result.prompt_index.tolist()
+            result.obj_ids = tuple(prompts.ids[row] for row in rows)
+            result.presence, result.iou = found.presence.float().cpu()[rows], found.iou.float().cpu()[rows]
+        return results
+
+    def _finish(self, keep_empty: bool = True, apart: bool = True) -> Finish:
+        return super()._finish(keep_empty and self._option("keep_lost"), apart and self.non_overlap_masks)
+
+    # By hand: on the picture given to `get_im_features`, in pixels of the network's input
+
+    def update_memory(
+        self,
+        obj_ids: Any = None,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> None:
+        """Show objects on the picture in hand.
+
+        Args:
+            obj_ids: an id for each of N objects.
+            points: (N, P, 2).
+            labels: (N, P) 1 on the object, 0 off it, 2 and 3 the corners of a box, -1 padding.
+            masks: instead of points, (N, h, w), 1 on the object and 0 off it.
+
+        Raises:
+            PromptError: there is nothing to show, or ids are missing or not as many as objects.
+            ValueError: several pictures are in hand.
+        """
+        given = points if masks is None else masks
+        if given is None:
+            refuse("points", "neither points nor masks came", "one of them")
+        ids = read_ids(obj_ids, len(given))
+        if ids is None:
+            refuse("obj_ids", "is missing", "an id of its own for each object")
+        if len(self._pictures()) != 1:
+            raise ValueError(f"{len(self._pictures())} pictures are in hand: give get_im_features one to show objects.")
+        rows = [[None if all_ is None else all_[i] for all_ in (points, labels, masks)] for i in range(len(given))]
+        self._remember(self._pictures(), ids, [self._by_hand(*row) for row in rows], "")
+
+    def track_step(
+        self,
+        obj_idx: int | None = None,
+        point: Tensor | None = None,
+        label: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Answer the prompt of one object without memory, or without `obj_idx` find all objects.
+
+        Args:
+            obj_idx: any number, where there is a prompt.
+            point: (1, P, 2).
+            label: (1, P), as in `update_memory`.
+            mask: instead of points, (1, 1, h, w).
+
+        Returns:
+            `pred_masks` (N, 1, h/4, w/4), `pred_masks_high_res` (N, 1, h, w), `obj_ptr` (N, C) and
+            `object_score_logits` (N, 1), an object a row.
+
+        Raises:
+            RuntimeError: there is nothing to find yet.
+        """
+        if obj_idx is None:
+            output = FrameOutput.cat(self._look(self._ids(None)))
+        else:
+            output = self._by_hand(*(given if given is None else given[0] for given in (point, label, mask)))
+        grid = self._pictures().grid
+        return outputs_of(output, enlarged(output.logits[:, None], grid), grid)
+
+    def _by_hand(self, points: Tensor | None, labels: Tensor | None, mask: Tensor | None) -> FrameOutput:
+        """The answer to points (P, 2) with labels (P,), or to a mask (h, w) or (1, h, w)."""
+        if mask is not None:
+            return bank.show(self.network, self._pictures(), mask=mask.squeeze(0).float().to(self.device))
+        if points is None or labels is None or not len(points):
+            refuse("points", "neither a mask nor points with labels came", "one of them")
+        owner = torch.zeros(1, dtype=torch.int64, device=self.device)
+        clicks = PromptBatch(owner, points[None].float().to(self.device), labels[None].to(self.device))
+        return bank.show(self.network, self._pictures(), clicks)
+
+    def get_maskmem_enc(self, obj_ids: Any = None) -> tuple[Tensor, Tensor]:
+        """Read out what objects are found by.
+
+        Args:
+            obj_ids: the objects; None for all.
+
+        Returns:
+            Memories (K·L, N, D) of N objects on K pictures each, and their positions with the time embedding of
+            prompted frames.
+
+        Raises:
+            ValueError: the objects were not shown on equally many pictures.
+        """
+        pasts = [self._past(obj_id) for obj_id in self._ids(obj_ids)]
+        if len({past.memories.shape[1] for past in pasts}) > 1:
+            raise ValueError("The objects were shown on different numbers of pictures: ask for them one by one.")
+        memory, positions = bank.tokens(self.network, Past.cat(pasts), self.memory_bank[0].grid)
+        return memory.transpose(0, 1), positions.transpose(0, 1)
+
+
+def score(output: FrameOutput) -> Tensor:
+    """(N,) in 0 … 1, both left out: how surely an object is there, above 0.5 where it is present."""
+    return output.presence.float().sigmoid().clamp(SURE, 1 - SURE)
