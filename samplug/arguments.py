@@ -6,6 +6,7 @@ One table serves Python, the predictors, the command line and its help, so that 
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,13 @@ OWN: dict[str, Argument] = {
     ),
     "keep_lost": Argument("video", False, "True keeps a lost object as an empty row, False leaves it out"),
     "expire_after": Argument("video", None, "objects lost for so many frames are forgotten; left out: never"),
+    "prompter": Argument(
+        "video", None, "finds objects by itself: a YOLO model or file, {'model': file, 'conf': 0.4}, or a function"
+    ),
+    "prompt_every": Argument(
+        "video", None, "the prompter looks at every so many frames; left out: until it has found something"
+    ),
+    "iou_match": Argument("video", 0.5, "a find that overlaps a followed object by so much is that object"),
     "max_prompted": Argument("video", 8, "prompted frames of an object that are looked back at, -1 for all"),
     "policy": Argument("video", None, "which memories are used, of samplug.tracking; left out: SAM 2's own rule"),
     "start": Argument(
@@ -86,7 +94,30 @@ CHOICES = {
     "reverse": (False, True, "both"),
     "non_overlap": (None, False, True),
 }
-AMOUNTS = ("fill_holes", "min_area")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Which numbers an argument takes: from `least`, up to `most`, whole ones alone or not."""
+
+    accepted: str
+    least: float
+    most: float = math.inf
+    whole: bool = False
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of them."""
+        return isinstance(value, int if self.whole else int | float) and self.least <= value <= self.most
+
+
+LIMITS = {
+    **dict.fromkeys(
+        ("fill_holes", "min_area"), Limit("a number of pixels, a share of the mask below 1, or 0 for none", 0)
+    ),
+    "prompt_every": Limit("a number of frames, 1 or more", 1, whole=True),
+    "iou_match": Limit("a number above 0 and up to 1", 1e-6, 1),
+    "expire_after": Limit("a number of frames, 1 or more", 1, whole=True),
+}
 PROMPTS = tuple(name for name, argument in OWN.items() if argument.group == "prompts" and name != "embedding")
 EVERYTHING = tuple(name for name, argument in OWN.items() if argument.group == "everything")
 
@@ -127,5 +158,5 @@ def check(said: dict[str, Any]) -> None:
             raise TypeError(f"{name!r} is no argument of this predictor. {hint}")
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, CHOICES[name]))}.")
-        if name in AMOUNTS and (not isinstance(value, int | float) or value < 0):
-            raise ValueError(f"{name}={value!r}: give a number of pixels, a share of the mask below 1, or 0 for none.")
+        if name in LIMITS and value is not None and not LIMITS[name].holds(value):
+            raise ValueError(f"{name}={value!r}: give {LIMITS[name].accepted}.")

@@ -83,3 +83,20 @@ def test_a_wrong_name_is_answered_with_the_nearest():
 def test_splitting_leaves_the_dict_as_it_was():
     given = {"points": 1, "imgsz": 2}
     assert arguments.split(given) == ({"points": 1}, {"imgsz": 2}) and given == {"points": 1, "imgsz": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("fill_holes", [0, 0.2, 50, True], [-1, "many"]),
+        ("prompt_every", [None, 1, 30], [0, 2.5, "often"]),
+        ("iou_match", [0.5, 1], [0, 1.2]),
+        ("expire_after", [None, 5], [0, -1]),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_saying_what_is_accepted(name, good, bad):
+    for value in good:
+        arguments.check({name: value})
+    for value in bad:
+        with pytest.raises(ValueError, match=f"{name}=.*: give a number"):
+            arguments.check({name: value})

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samplug.host import Results
+from samplug.masks import resize_to_picture
 from samplug.nn.frames import FrameOutput
 from samplug.nn.sam2 import ABSENT_LOGIT, CERTAIN_PRESENCE
 from samplug.nn.types import Features
 from samplug.predict.clips import Clip
 from samplug.predict.finish import Finish, Rows, Shown, finished
+from samplug.predict.matching import Matches, boxes_of_finds, clicks_inside, edges_of, iou, lie_in, match
 from samplug.predict.timeline import Timeline
-from samplug.prompts import Prompts, View
+from samplug.prompts import Prompt, Prompts
 from samplug.tracking import Objects, Tracker
+from samplug.view import MASK_STRIDE, View
 
 SURE = 1e-6  # how near to 0 and 1 a score may come
 
@@ -42,8 +48,12 @@ class Following:
         features: the frame's, None where a stream lost its signal.
         objects: what became of the objects on it.
         backwards: whether this pass goes backwards.
+        run: how many frames were answered, those without a signal left out.
+        found: whether a prompter has found anything.
+        places: where each object was last (4,) xyxy, while a prompter looks.
         classes: the class of each object that was given one.
         names: the names of classes.
+        highest: the largest id that an object has had.
     """
 
     tracker: Tracker
@@ -56,8 +66,12 @@ class Following:
     features: Features | None = None
     objects: Objects = field(default_factory=lambda: Objects((), None))
     backwards: bool = False
+    run: int = 0
+    found: bool = False
+    places: dict[int, Tensor] = field(default_factory=dict)
     classes: dict[int, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    highest: int = -1
 
     def follow(self, here: Here, features: Features | None, backwards: bool = False) -> None:
         """Go on to the next frame and answer it; without features there is no signal, and nothing is learnt."""
@@ -74,6 +88,7 @@ class Following:
         for one in due:
             self.show(one)
         self.objects = self.tracker.step()
+        self.run += 1
 
     @property
     def can_go_back(self) -> bool:
@@ -83,16 +98,17 @@ class Following:
     def _clock_at(self, number: int) -> int:
         return number // self.stride
 
-    def show(self, one: Prompts, view: View | None = None) -> FrameOutput:
-        """Prompt one object on the frame that the tracker has in hand."""
+    def show(self, one: Prompts, view: View | None = None, anew: bool = False) -> FrameOutput:
+        """Prompt one object on the frame that the tracker has in hand; `anew`: whatever is remembered of it."""
         assert self.here is not None and one.ids is not None
         view, (obj_id,), (prompt,) = view or self.here.view, one.ids, one.objects
         if prompt.mask is not None:
             mask = (view.mask(prompt.mask, stride=1) > 0).float()
-            output = self.tracker.prompt(obj_id, mask=mask[None, None])
+            output = self.tracker.prompt(obj_id, mask=mask[None, None], anew=anew)
         else:
             ((_, batch),) = one.batches(view, device=self.tracker.model.device)
-            output = self.tracker.prompt(obj_id, batch)
+            output = self.tracker.prompt(obj_id, batch, anew=anew)
+        self.highest = max(self.highest, obj_id)
         self.classes |= {} if one.cls is None else {obj_id: one.cls[0]}
         self.names |= one.names or {}
         return output
@@ -111,6 +127,73 @@ class Following:
         self.tracker.see(self.clock, self.features)
         self.objects = self.tracker.step()
         return output
+
+    # A prompter's finds
+
+    @property
+    def picture(self) -> np.ndarray:
+        """The frame in hand, (H, W, 3) BGR bytes."""
+        assert self.here is not None
+        return self.here.picture
+
+    def is_due(self, every: int | None) -> bool:
+        """Whether a prompter looks at the frame in hand: every so many, or until it has found something."""
+        return not self.found if every is None else (self.run - 1) % every == 0
+
+    def meet(self, finds: Sequence[Prompts], enough: float) -> None:
+        """Bring finds on the frame in hand together with the objects that are followed there.
+
+        Those with ids are shown as they are. Of the others, a repetition changes nothing but gives an object without a
+        class its own; an object that was lost or has drifted is shown anew; a new one gets the next free id.
+
+        Args:
+            finds: one object each.
+            enough: the overlap from which a find is an object, see `match`.
+        """
+        self.found |= bool(finds)
+        ids, unnamed = self.objects.ids, [one for one in finds if one.ids is None]
+        matches = self._matches([one.objects[0] for one in unnamed], enough)
+        for i, row in (matches.same | matches.again).items():
+            self._classify(ids[row], unnamed[i])
+        shown = [self.show(one) for one in finds if one.ids is not None]
+        for i, row in matches.again.items():
+            shown.append(self.show(replace(unnamed[i], ids=(ids[row],), cls=None), anew=True))
+        for i in matches.new:
+            free = 1 + max(self.highest, *self.timeline.ids, -1)
+            shown.append(self.show(replace(unnamed[i], ids=(free,))))
+        if shown:
+            self.objects = self.tracker.step()
+
+    def _matches(self, finds: Sequence[Prompt], enough: float) -> Matches:
+        assert self.here is not None
+        ids, output = self.objects.ids, self.objects.output
+        masks = torch.zeros(0, 1, 1, dtype=torch.bool)
+        if output is not None:
+            masks = resize_to_picture(output.logits, self.here.view).cpu()
+        boxes, theirs = boxes_of_finds(finds), edges_of(masks)
+        lost = (theirs[:, 2] == theirs[:, 0]).float()
+        last = [self.places.get(obj_id, torch.zeros(4)) for obj_id in ids]
+        before = iou(boxes, torch.stack(last)) * lost if last else torch.zeros(len(finds), 0)
+        now = torch.maximum(iou(boxes, theirs), clicks_inside(finds, masks))
+        return match(now, lie_in(boxes, theirs), before, iou(boxes, boxes), enough)
+
+    def note_places(self) -> None:
+        """Note where each object is that is anywhere."""
+        assert self.here is not None
+        if self.objects.output is None:
+            return
+        logits = self.objects.output.logits
+        height, width = (math.ceil(span) for span in self.here.view.span((logits.shape[1], logits.shape[2])))
+        masks = logits[:, :height, :width] > 0  # less the padding
+        boxes = self.here.view.boxes_back(edges_of(masks) * MASK_STRIDE).cpu()
+        seen = masks.flatten(1).any(1).tolist()
+        self.places |= {each: box for each, box, there in zip(self.objects.ids, boxes, seen, strict=True) if there}
+
+    def _classify(self, obj_id: int, one: Prompts) -> None:
+        """Give an object that has no class the one of a find."""
+        if one.cls is not None:
+            self.classes.setdefault(obj_id, one.cls[0])
+        self.names |= one.names or {}
 
     def remove(self, obj_id: int) -> None:
         """Forget an object."""

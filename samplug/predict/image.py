@@ -23,6 +23,7 @@ from samplug.predict.everything import Settings, segment_everything
 from samplug.predict.finish import Finish
 from samplug.predict.fit import fit, to_rgb
 from samplug.predict.precision import Form, in_form
+from samplug.predict.prompter import Prompter
 from samplug.prompts import PictureSchedule, Prompts
 from samplug.view import View
 
@@ -47,6 +48,7 @@ class Predictor(BasePredictor):
         features: that picture's features, else None.
         prompts: what `set_prompts` stored for the next run.
         segment_all: True while nothing is prompted.
+        prompter: what finds objects by itself, None without `prompter=`.
         mean, std: (3, 1, 1) pixel statistics, 0-255.
     """
 
@@ -62,6 +64,7 @@ class Predictor(BasePredictor):
         self._listen(overrides)
         self.prompts: dict[str, Any] = {}
         self.segment_all = False
+        self.prompter: Prompter | None = None
         self.reset_image()
 
     @staticmethod
@@ -120,6 +123,8 @@ class Predictor(BasePredictor):
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open a source; None goes on with the picture given to `set_image`."""
+        prompter = self._option("prompter")
+        self.prompter = None if prompter is None else Prompter(prompter, self.args.device)
         if source is None:
             if self.dataset is None:
                 raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
@@ -371,6 +376,8 @@ class Predictor(BasePredictor):
         spellings = {name: said.get(name) for name in arguments.PROMPTS}
         schedule = PictureSchedule(host.picture_count(self.dataset), **spellings)
         prompts = [schedule.prompts_of(self.seen + i, path, views[i].picture) for i, path in enumerate(paths)]
+        if self.prompter is not None:
+            prompts = self.prompter.prompts_of(pictures, prompts)
         return [Frame(*row) for row in zip(pictures, paths, views, prompts, strict=True)]
 
     def _views(self, im: Tensor, originals: list[np.ndarray] | Tensor) -> list[View]:

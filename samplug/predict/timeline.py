@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ class Timeline:
                     values[i], dropped = {key: item for key, item in value.items() if key != obj_id}, True
         return dropped
 
+    @property
+    def ids(self) -> set[int]:
+        """The objects that are named by their ids and still to come."""
+        return {
+            int(obj_id) for values in self.later.values() for value in values if by_number(value) for obj_id in value
+        }
+
     def due(self, frame: int, backwards: bool, shape: Size) -> list[Prompts]:
         """Take the objects whose turn has come on a frame: its own, and those of frames passed over on the way."""
         chosen = [] if self.opening is None else read_spelled(self.opening, shape)
@@ -75,7 +83,8 @@ class Timelines:
     def __init__(self, count: int, **spellings: Any) -> None:
         given = Spelled(**spellings)
         if isinstance(given.prompts, str | Path):
-            given = replace(given, prompts=with_numbers(from_json(Path(given.prompts))))
+            given = replace(given, prompts=from_json(Path(given.prompts)))
+        given = replace(given, prompts=with_numbers(given.prompts))
         self.shared = given.prompts if by_number(given.prompts) else None
         self.schedule = Schedule.plan(replace(given, prompts=None) if self.shared is not None else given, count)
 
@@ -96,10 +105,12 @@ def by_number(value: Any) -> bool:
 
 
 def with_numbers(value: Any) -> Any:
-    """What a JSON file holds, which knows only text for keys, with numbers where all keys of a dict are digits."""
+    """The same with numbers for keys where a dict has nothing but digits: JSON and command lines know only text."""
+    if isinstance(value, list | tuple):
+        return [with_numbers(item) for item in value] if any(isinstance(item, dict) for item in value) else value
     if not isinstance(value, dict):
         return value
-    digits = bool(value) and all(key.lstrip("-").isdecimal() for key in value)
+    digits = bool(value) and all(isinstance(key, str) and key.lstrip("-").isdecimal() for key in value)
     return {int(key) if digits else key: item if key == "names" else with_numbers(item) for key, item in value.items()}
 
 
@@ -144,6 +155,16 @@ def one_by_one(prompts: Prompts) -> list[Prompts]:
     classes = [None] * len(prompts) if prompts.cls is None else [(each,) for each in prompts.cls]
     rows = zip(prompts.objects, classes, ids, strict=True)
     return [Prompts((one_kind(prompt),), each, prompts.names, (obj_id,)) for prompt, each, obj_id in rows]
+
+
+def together(few: Sequence[Prompts]) -> Prompts:
+    """Objects that came one by one as those of a picture; classes and ids are kept where all have them."""
+    objects = tuple(prompt for one in few for prompt in one.objects)
+    cls = [each for one in few for each in one.cls or ()]
+    ids = [each for one in few for each in one.ids or ()]
+    names = {number: name for one in few for number, name in (one.names or {}).items()}
+    columns = [tuple(column) if column and len(column) == len(objects) else None for column in (cls, ids)]
+    return Prompts(objects, columns[0], names or None, columns[1])
 
 
 def one_kind(prompt: Prompt) -> Prompt:

@@ -17,6 +17,7 @@ from samplug.nn.types import Features
 from samplug.predict.answers import Prediction, public_features
 from samplug.predict.clips import Course
 from samplug.predict.following import Following, Here, score
+from samplug.predict.prompter import Prompter
 from samplug.predict.sam2 import SAM2Predictor
 from samplug.predict.sources import Clips, as_clips, replaced
 from samplug.predict.timeline import Timeline, Timelines, read_object
@@ -179,6 +180,8 @@ class SAM2VideoPredictor(SAM2Predictor):
             seen = self._see(im, [slot for slot, here in enumerate(frames) if self._has_signal(here)])
             for slot, here in enumerate(frames):
                 self.inference_state[slot].follow(here, seen.get(slot), backwards)
+            if self.prompter is not None:
+                self._look(self.prompter)
             return self._prediction()
 
     def _frames_in_hand(self, im: Tensor) -> list[Here]:
@@ -198,10 +201,10 @@ class SAM2VideoPredictor(SAM2Predictor):
             if one.here is None:
                 path = here.path if one.clip is None else one.clip.path
                 one.timeline.open(self._timelines(said).of(one.place, path))
-            if not one.timeline.given:
+            if not one.timeline.given and self.prompter is None:
                 raise RuntimeError(
-                    "Nothing has been prompted: give bboxes, points, masks or prompts, or call add_new_prompts from an "
-                    "on_predict_start callback (bboxes=[] begins without objects)."
+                    "Nothing has been prompted: give bboxes, points, masks, prompts or a prompter, or call "
+                    "add_new_prompts from an on_predict_start callback (bboxes=[] begins without objects)."
                 )
 
     def _has_signal(self, here: Here) -> bool:
@@ -214,6 +217,16 @@ class SAM2VideoPredictor(SAM2Predictor):
             return {row: self.network.see(im[row : row + 1]) for row in rows}
         together = self.network.see(im[rows])
         return {row: together[i] for i, row in enumerate(rows)}
+
+    def _look(self, prompter: Prompter) -> None:
+        """Let the prompter look at the frames whose turn it is, and note where objects are."""
+        seen = [one for one in self.inference_state.values() if one.features is not None]
+        due = [one for one in seen if one.is_due(self._option("prompt_every"))]
+        finds = prompter.look([one.picture for one in due]) if due else []
+        for one, few in zip(due, finds, strict=True):
+            one.meet(few, self._option("iou_match"))
+        for one in seen:
+            one.note_places()
 
     def _prediction(self) -> Prediction:
         parts = []

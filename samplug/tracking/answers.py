@@ -24,10 +24,17 @@ CORRECTED_LOGIT = 32.0  # the mask that clicks correct is fed back within plus a
 
 
 def show(
-    model: SAM2Model, frame: int, features: Features, track: Track, given: PromptBatch, mask: Tensor | None, rule: Rule
+    model: SAM2Model,
+    frame: int,
+    features: Features,
+    track: Track,
+    given: PromptBatch,
+    mask: Tensor | None,
+    rule: Rule,
+    anew: bool = False,
 ) -> FrameOutput:
-    """Answer an object's prompt: clicks and box, or else a mask (1, 1, 16h, 16w)."""
-    owner, starts = first_owner(1, features), track.starts_at(frame)
+    """Answer an object's prompt: clicks and box, or else a mask (1, 1, 16h, 16w); `anew`: whatever came before."""
+    owner, starts = first_owner(1, features), anew or track.starts_at(frame)
     given = replace(given, owner=owner)
     if mask is not None:
         mask = mask.to(features.image.device)
@@ -35,7 +42,7 @@ def show(
             return model.take_mask(features, mask, owner)
         size = [4 * side for side in features.grid]
         given = replace(given, masks=F.interpolate(mask.float(), size=size, mode="bilinear", antialias=True))
-    elif given.masks is None and (last := track.previous(frame)) is not None:
+    elif not anew and given.masks is None and (last := track.previous(frame)) is not None:
         given = replace(given, masks=last[:, None].clamp(-CORRECTED_LOGIT, CORRECTED_LOGIT))
     if starts:
         return model.segment(model.without_past(features), given, prompted=True)

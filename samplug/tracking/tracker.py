@@ -116,7 +116,13 @@ class Tracker:
 
     @torch.no_grad()
     def prompt(
-        self, obj_id: int, prompts: PromptBatch | None = None, mask: Tensor | None = None, *, add: bool = False
+        self,
+        obj_id: int,
+        prompts: PromptBatch | None = None,
+        mask: Tensor | None = None,
+        *,
+        add: bool = False,
+        anew: bool = False,
     ) -> FrameOutput:
         """Show an object on the frame in hand, or correct it there.
 
@@ -129,6 +135,8 @@ class Tracker:
             prompts: clicks, a box, or both, of one object, in pixels of the network's input.
             mask: instead of these, its mask (1, 1, 16h, 16w), 1 on the object and 0 off it.
             add: add clicks to those already given on this frame; else they replace them.
+            anew: answer without looking back also where the object was tracked, and make the frame a prompted one: for
+                one that was lost, or whose mask is wrong.
 
         Returns:
             The object's answer, one row.
@@ -143,8 +151,8 @@ class Tracker:
         track = self._tracks.get(obj_id) or Track(obj_id, self._policy())
         given = PromptBatch(torch.zeros(1, dtype=torch.int64)) if prompts is None else prompts
         given = joined(track.clicks.get(frame), given) if add else given
-        starts = track.starts_at(frame)
-        output = show(self.model, frame, features, track, given, mask, self.rule)
+        starts = anew or track.starts_at(frame)
+        output = show(self.model, frame, features, track, given, mask, self.rule, anew)
         self._tracks[obj_id] = track
         track.prompt(frame, given, output, starts, starts or self.model.add_all_frames_to_correct_as_cond)
         if self._clear_around_input and (len(self._tracks) == 1 or self._clear_for_multi_obj):
