@@ -14,15 +14,19 @@ from samplug.checkpoints import load_model
 from samplug.nn.types import PromptBatch
 from samplug.train import __main__ as command
 from samplug.train import scenes
-from samplug.train.batches import Steps, gather, letterboxed
-from samplug.train.check import filled, iou, measure
+from samplug.train.asking import BOX, CLICK, best_mask, clicked, corrected_prompts, first_prompts
+from samplug.train.batches import Batch, Steps, follows, gather, letterboxed
+from samplug.train.check import central_clicks, central_correction, filled, iou, measure
+from samplug.train.curves import line, plot
+from samplug.train.prompting import boxes_around, shares
 from samplug.train.run import CARD, CHECKPOINT, CONFIG, CURVES, WEIGHTS, Leg, prepared, ship, train
 from samplug.train.scenes import Scene
 from samplug.train.settings import Settings
-from samplug.train.trainer import BOX, CLICK, Diverged, best_mask, corrected_prompts, first_prompts
+from samplug.train.trainer import Diverged, Figures
 from samplug.variants import build
 
 SMALL = Settings(size=64, largest=96, pictures=2, prompts=2, steps=6, warmup=2, corrections=0.7, every_mask=3)
+CLIPS = dataclasses.replace(SMALL, largest=64, clips=0.5, clips_at_once=2, frames=3, objects=2, views=2)
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +46,15 @@ def weights(trainer) -> torch.Tensor:
     return torch.cat([tensor.flatten() for tensor in trainer.averaged().values()])
 
 
-def test_six_steps_are_three_and_three_more_after_an_interruption(tmp_path):
-    whole = run(tmp_path / "whole")
-    first = prepared(SMALL, Leg(tmp_path / "halves"))
+@pytest.mark.parametrize("settings", [SMALL, CLIPS], ids=["pictures", "clips"])
+def test_six_steps_are_three_and_three_more_after_an_interruption(tmp_path, settings):
+    whole = run(tmp_path / "whole", settings)
+    first = prepared(settings, Leg(tmp_path / "halves"))
     for step in range(3):
-        first.advance(Steps(SMALL)[step])
+        first.advance(Steps(settings)[step // settings.views])
     (tmp_path / "halves").mkdir()
     first.save(tmp_path / "halves" / CHECKPOINT)
-    resumed = run(tmp_path / "halves")
+    resumed = run(tmp_path / "halves", settings)
     assert torch.equal(weights(resumed), weights(whole))
     assert not torch.equal(weights(first), weights(whole))
 
@@ -75,8 +80,8 @@ def test_batches_are_the_same_whoever_draws_them():
 def test_larger_inputs_come_in_smaller_batches_and_some_pictures_are_padded():
     settings = dataclasses.replace(SMALL, pictures=9, steps=40, padded=0.5)
     drawn = [Steps(settings)[step].images for step in range(8)]
-    assert {tuple(images.shape) for images in drawn} == {(9, 3, 64, 64), (4, 3, 96, 96)}
-    padded = [(image[:, -1, -1] == 114).all().item() for images in drawn for image in images]
+    assert {tuple(images.shape) for images in drawn} == {(1, 9, 3, 64, 64), (1, 4, 3, 96, 96)}
+    padded = [(image[:, -1, -1] == 114).all().item() for images in drawn for image in images[0]]
     assert 0.2 < np.mean(padded) < 0.8
 
 
@@ -91,10 +96,9 @@ def test_a_padded_scene_keeps_its_pixels_and_masks_at_the_top_left():
 def test_a_loss_that_is_no_number_stops_and_leaves_weights_and_checkpoint_as_they_were(tmp_path):
     trainer = run(tmp_path, dataclasses.replace(SMALL, steps=1))
     before, stored = weights(trainer), (tmp_path / CHECKPOINT).read_bytes()
-    batch = Steps(SMALL)[1]
-    batch.targets[0] = torch.nan
+    torch.nn.init.constant_(trainer.probe.head[0].bias, torch.nan)
     with pytest.raises(Diverged, match="smaller --rate"):
-        trainer.advance(batch)
+        trainer.advance(Steps(SMALL)[1])
     assert torch.equal(weights(trainer), before)
     assert (tmp_path / CHECKPOINT).read_bytes() == stored
 
@@ -122,11 +126,79 @@ def test_a_checkpoint_of_other_settings_is_refused_and_says_which(tmp_path):
         run(tmp_path, dataclasses.replace(SMALL, steps=1, rate=0.5))
 
 
-def test_only_the_parts_that_see_pictures_and_prompts_learn(tmp_path):
-    fresh = prepared(SMALL, Leg(tmp_path / "none")).averaged()
-    trained = run(tmp_path, dataclasses.replace(SMALL, steps=2)).averaged()
-    changed = {name.split(".")[0] for name in fresh if not torch.equal(fresh[name], trained[name])}
-    assert changed == {"image_encoder", "sam_prompt_encoder", "sam_mask_decoder", "no_mem_embed"}
+FOR_PICTURES = {"image_encoder", "sam_prompt_encoder", "sam_mask_decoder", "no_mem_embed"}
+FOR_CLIPS = {"memory_attention", "memory_encoder", "obj_ptr_proj", "obj_ptr_tpos_proj", "maskmem_tpos_enc"}
+
+
+def changed(tmp_path, settings: Settings) -> set[str]:
+    fresh = prepared(settings, Leg(tmp_path / "none")).averaged()
+    trained = run(tmp_path, settings).averaged()
+    return {name.split(".")[0] for name in fresh if not torch.equal(fresh[name], trained[name])}
+
+
+def test_without_clips_only_the_parts_that_see_pictures_and_prompts_learn(tmp_path):
+    assert changed(tmp_path, dataclasses.replace(SMALL, steps=2)) == FOR_PICTURES
+
+
+def test_with_clips_the_memory_learns_too(tmp_path):
+    assert changed(tmp_path, dataclasses.replace(CLIPS, steps=4)) >= FOR_PICTURES | FOR_CLIPS
+
+
+def test_a_trunk_with_rate_nought_stays_as_it_is(tmp_path):
+    settings = dataclasses.replace(SMALL, steps=2, trunk_rate=0.0)
+    fresh, trained = prepared(settings, Leg(tmp_path / "none")).averaged(), run(tmp_path, settings).averaged()
+    for name, tensor in fresh.items():
+        if name.startswith("image_encoder.trunk"):
+            assert torch.equal(tensor, trained[name])
+    assert not torch.equal(fresh["no_mem_embed"], trained["no_mem_embed"])
+
+
+def test_clips_are_spread_evenly_over_a_leg():
+    settings = dataclasses.replace(SMALL, clips=0.3)
+    assert sum(follows(settings, number) for number in range(100)) == 30
+    assert not any(follows(SMALL, number) for number in range(100))
+    batch = Steps(CLIPS)[1]
+    assert batch.images.shape == (3, 2, 3, 64, 64)
+    assert batch.masks.shape == (3, len(batch.owner), 64, 64)
+    assert batch.masks[0].flatten(1).any(1).all()
+
+
+def test_a_view_changes_picture_and_masks_together():
+    """Bright pixels are the object: still so after mirroring, turning and another brightness."""
+    mask = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    mask[..., 3:9, 20:30] = True
+    batch = Batch((mask * 200).to(torch.uint8)[:, :, None].expand(1, 1, 3, 32, 32), mask, torch.tensor([0]))
+    seen = [batch.viewed(torch.Generator().manual_seed(seed)) for seed in range(30)]
+    for view in seen:
+        brightness = view.images[0, 0].float().mean(0)
+        assert torch.equal(brightness > brightness.mean(), view.masks[0, 0])
+    places = {tuple(boxes_around(view.masks[0])[0].tolist()) for view in seen}
+    assert len(places) == 8
+
+
+def test_a_run_on_few_scenes_draws_them_again_and_again():
+    settings = dataclasses.replace(SMALL, steps=9, scenes=2)
+    assert torch.equal(Steps(settings)[1].images, Steps(settings)[7].images)
+    assert not torch.equal(Steps(settings)[0].images, Steps(settings)[1].images)
+
+
+def test_bfloat16_trains_too(tmp_path):
+    trainer = run(tmp_path, dataclasses.replace(CLIPS, steps=4, precision="bfloat16"))
+    assert torch.isfinite(weights(trainer)).all()
+    assert weights(trainer).dtype == torch.float32
+
+
+def test_the_line_on_the_screen_says_how_far_and_how_long():
+    figures = [Figures(5, 0.1, 1.0, click_iou=0.5), Figures(6, 0.1, 1.0, clip_iou=0.25)]
+    said = line(figures, steps=12, seconds=1.0)
+    assert said.startswith("[##########..........] 6/12  click iou 0.500  clip iou 0.250")
+    assert said.endswith("2.00 steps/s  0 min left")
+
+
+def test_a_leg_leaves_a_picture_of_its_curves(tmp_path):
+    pytest.importorskip("matplotlib")
+    run(tmp_path, dataclasses.replace(CLIPS, steps=4))
+    assert plot(tmp_path / CURVES).stat().st_size > 5000
 
 
 def test_a_fresh_network_hears_its_prompt(tmp_path):
@@ -166,14 +238,25 @@ def test_the_command_trains_and_writes_the_file_and_a_card_with_itself_in_it(tmp
 
 
 def test_a_leg_begins_with_the_weights_of_another(tmp_path):
-    first = run(tmp_path / "first", dataclasses.replace(SMALL, steps=2))
-    later = prepared(SMALL, Leg(tmp_path / "later", begin=tmp_path / "first" / CHECKPOINT))
+    settings = dataclasses.replace(CLIPS, steps=2)
+    first = run(tmp_path / "first", settings)
+    later = prepared(settings, Leg(tmp_path / "later", begin=tmp_path / "first" / CHECKPOINT))
     assert torch.equal(weights(later), weights(first))
     assert later.step == 0
     assert [leg["steps"] for leg in later.legs] == [2, 0]
-    shipped = prepared(SMALL, Leg(tmp_path / "last", begin=ship(first, tmp_path, {})))
+    shipped = prepared(settings, Leg(tmp_path / "last", begin=ship(first, tmp_path, {})))
     assert torch.equal(weights(shipped), weights(first).half().float())
     assert shipped.past == first.legs
+
+
+def test_a_memory_that_never_learned_starts_as_drawn(tmp_path):
+    """A file of a leg without clips holds a memory that no step has touched."""
+    first = run(tmp_path / "first", dataclasses.replace(SMALL, steps=1, seed=5))
+    later = prepared(CLIPS, Leg(tmp_path / "later", begin=tmp_path / "first" / CHECKPOINT)).averaged()
+    fresh, name = prepared(CLIPS, Leg(tmp_path / "fresh")).averaged(), "memory_attention.layers.0.linear1.weight"
+    assert torch.equal(later[name], fresh[name])
+    assert not torch.equal(later[name], first.averaged()[name])
+    assert torch.equal(later["no_mem_embed"], first.averaged()["no_mem_embed"])
 
 
 def scene(*masks: np.ndarray) -> Scene:
@@ -188,26 +271,32 @@ def half(left: bool) -> np.ndarray:
 
 def test_prompts_for_measuring_are_centres_and_exact_boxes():
     batch = gather([scene(half(True), half(False)), scene(half(False))], 2)
+    masks, points = batch.masks[0], central_clicks(batch).points
     assert batch.owner.tolist() == [0, 0, 1, 1]
-    assert batch.boxes[:3].tolist() == [[0, 8, 32, 56], [32, 8, 64, 56], [32, 8, 64, 56]]
-    assert batch.targets.shape == (4, 16, 16)
-    assert batch.targets[0].sum() * 16 == half(True).sum()
-    assert all(mask[int(y), int(x)] for mask, (x, y) in zip(batch.masks, batch.points[:, 0], strict=True))
-    assert torch.equal(filled(batch), batch.masks)
-    assert iou(filled(batch), batch.masks).tolist() == [1, 1, 1, 1]
+    assert boxes_around(masks)[:3].tolist() == [[0, 8, 32, 56], [32, 8, 64, 56], [32, 8, 64, 56]]
+    assert shares(masks).shape == (4, 16, 16)
+    assert shares(masks)[0].sum() * 16 == half(True).sum()
+    assert all(mask[int(y), int(x)] for mask, (x, y) in zip(masks, points[:, 0], strict=True))
+    assert torch.equal(filled(batch), masks)
+    assert iou(filled(batch), masks).tolist() == [1, 1, 1, 1]
 
 
 def test_a_corrected_prompt_carries_the_mask_and_a_click_on_its_error():
     batch = gather([scene(half(True))], 1)
-    logits = torch.where(batch.targets > 0.5, 1.0, -1.0)
+    truth = shares(batch.masks[0]) > 0.5
+    logits = torch.where(truth, 1.0, -1.0)
     logits[:, 4:8, 12:16] = 1  # too much, at pixels 48..64, 16..32
-    prompts = corrected_prompts(first_prompts(batch, CLICK), logits, batch)
-    assert prompts.labels.tolist() == [[1, 0]]
-    x, y = prompts.points[0, 1].tolist()
-    assert 48 <= x < 64 and 16 <= y < 32
-    assert torch.equal(prompts.masks[:, 0], logits)
-    boxed = corrected_prompts(first_prompts(batch, BOX), logits, batch)
-    assert boxed.boxes is not None and boxed.labels.tolist() == [[0]]
+    generator = torch.Generator().manual_seed(0)
+    first = first_prompts(batch.masks[0], batch.owner, CLICK, generator)
+    drawn = corrected_prompts(first, logits, truth, generator)
+    for prompts in (drawn, central_correction(clicked(batch.owner, first.points[:, 0]), logits, batch)):
+        assert prompts.labels.tolist() == [[1, 0]]
+        x, y = prompts.points[0, 1].tolist()
+        assert 48 <= x < 64 and 16 <= y < 32
+        assert torch.equal(prompts.masks[:, 0], logits)
+    boxed = first_prompts(batch.masks[0], batch.owner, BOX, generator)
+    boxed = corrected_prompts(boxed, logits, truth, generator, with_mask=False)
+    assert boxed.boxes is not None and boxed.masks is None and boxed.labels.tolist() == [[0]]
 
 
 def test_the_best_mask_is_that_of_the_highest_predicted_overlap():

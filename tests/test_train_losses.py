@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from samplug.nn.types import Answer
-from samplug.train import clicks
+from samplug.train import clicks, prompting
 from samplug.train.losses import answer_loss, balanced_bce, dice, overlap
 
 
@@ -61,6 +61,15 @@ def test_the_predicted_overlap_of_every_mask_is_trained():
     assert answer_loss(answer(logits), target, balance=1.0, every_mask=False).item() == pytest.approx(0.5, abs=1e-3)
 
 
+def test_an_object_that_is_not_there_trains_presence_alone():
+    """Two objects, one gone: its wrong mask costs nothing; presence 0 costs ln 2 for each."""
+    logits = torch.stack([maps([50, 50], [-50, -50]), maps([50, 50], [50, 50])])[:, None]
+    said = Answer(logits, torch.tensor([[1.0], [0.0]]), torch.zeros(2, 1, 8), torch.zeros(2, 1))
+    target, visible = torch.stack([maps([1, 1], [0, 0]), maps([0, 0], [0, 0])]), torch.tensor([True, False])
+    loss = answer_loss(said, target, balance=0.0, every_mask=False, visible=visible)
+    assert loss.item() == pytest.approx(math.log(2), abs=1e-4)
+
+
 def square(size: int, top: int, left: int, side: int) -> np.ndarray:
     mask = np.zeros((size, size), bool)
     mask[top : top + side, left : left + side] = True
@@ -83,25 +92,41 @@ def test_a_correction_is_the_centre_of_the_largest_error_with_its_label():
     assert clicks.correction(truth, truth) is None
 
 
+def stack(*masks: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.stack(masks))
+
+
 def test_random_clicks_lie_inside_and_random_corrections_in_the_error():
-    rng, mask = np.random.default_rng(0), square(40, 5, 9, 6)
-    for _ in range(50):
-        x, y = clicks.inside(rng, mask).astype(int)
-        assert mask[y, x]
-        (x, y), label = clicks.correction(square(40, 5, 9, 3), mask, rng)
-        assert label == 1
-        assert mask[int(y), int(x)]
+    generator = torch.Generator().manual_seed(0)
+    mask, part = stack(*[square(40, 5, 9, 6)] * 50), stack(*[square(40, 5, 9, 3)] * 50)
+    for x, y in prompting.inside(mask, generator).long().tolist():
+        assert mask[0, y, x]
+    points, labels = prompting.correcting(part, mask, generator)
+    assert labels.tolist() == [1] * 50
+    for x, y in ((points + 1.5 - 0.5) / prompting.MASK_STRIDE).long().tolist():
+        assert mask[0, y, x] and not part[0, y, x]
+    points, labels = prompting.correcting(mask, part, generator)
+    assert labels.tolist() == [0] * 50
+    again, labels = prompting.correcting(mask, mask, generator)
+    assert labels.tolist() == [1] * 50
+
+
+def test_random_clicks_reach_every_pixel_but_prefer_the_middle():
+    mask = stack(*[square(40, 5, 5, 21)] * 4000)
+    places = prompting.inside(mask, torch.Generator().manual_seed(1))
+    assert len({tuple(place) for place in places.tolist()}) > 400
+    assert ((places - 15).abs().amax(1) <= 2).float().mean() > 3 * 25 / 441
 
 
 def test_a_click_inside_a_mask_that_fills_the_picture_is_possible():
     assert clicks.centre(np.ones((9, 9), bool)).tolist() == [4, 4]
-    assert clicks.inside(np.random.default_rng(0), np.ones((9, 9), bool)).min() >= 0
+    assert prompting.inside(stack(np.ones((9, 9), bool)), torch.Generator()).min() >= 0
 
 
 def test_a_box_has_the_edges_of_the_mask_and_a_loose_one_is_near_them():
     mask = square(100, 20, 30, 40)
-    assert clicks.box(mask).tolist() == [30, 20, 70, 60]
-    boxes = np.stack([clicks.loose_box(np.random.default_rng(seed), mask) for seed in range(60)])
-    off = np.abs(boxes - [30, 20, 70, 60])
+    many = stack(*[mask] * 60)
+    assert prompting.boxes_around(many)[0].tolist() == [30, 20, 70, 60]
+    off = (prompting.loose_boxes(many, torch.Generator().manual_seed(0)) - prompting.boxes_around(many)).abs()
     assert 0.5 < off.mean() < 4
     assert off.max() <= 20

@@ -16,14 +16,15 @@ from .settings import Settings
 from .trainer import Diverged, Trainer
 
 LICENCE = "AGPL-3.0-or-later"
-DATA = "procedural pictures of samplug.train.scenes; no photograph was used"
+DATA = "procedural pictures and clips of samplug.train; no photograph was used"
 TESTS = (
     ("unseen plain scenes", 0.0, False),
     ("unseen scenes", 0.5, False),
     ("unseen cluttered scenes", 1.0, False),
     ("unseen families, cluttered", 1.0, True),
 )
-STATE = "Pictures only: the memory's networks hold their initial values, so this file does not track yet."
+PICTURES_ONLY = "Pictures only: the memory's networks hold their initial values, so this file does not track yet."
+TRACKS = "Pictures and clips: clicks and boxes on pictures, and objects followed through memory."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,8 +90,9 @@ def about(trainer: Trainer, words: list[str], pictures: int) -> dict[str, Any]:
         found = measure(model, side, level=level, count=pictures, held_out=held_out)
         metrics[name] = {key: round(value, 4) for key, value in found.items()}
     print(json.dumps(metrics, indent=2))
+    state = TRACKS if any(leg["settings"].get("clips") for leg in trainer.legs) else PICTURES_ONLY
     command = shlex.join(["python", "-m", "samplug.train", *words])
-    return {"data": DATA, "state": STATE, "command": command, "metrics": metrics, "licence": LICENCE}
+    return {"data": DATA, "state": state, "command": command, "metrics": metrics, "licence": LICENCE}
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samplug.nn.sam2 import SAM2Model
-from samplug.nn.types import Features
+from samplug.nn.types import Features, PromptBatch
 
-from . import scenes
+from . import clicks, scenes
+from .asking import best_mask, clicked, more_clicks, normalised
 from .batches import Batch, gather
-from .trainer import BOX, CLICK, best_mask, corrected_prompts, first_prompts, normalised
+from .prompting import boxes_around
 
 SEED = 2**32  # first of the pictures for measuring: training's generators are seeded with pairs of numbers
 AT_ONCE = 8  # pictures
@@ -46,32 +47,51 @@ def measure(
         generators = (np.random.default_rng(SEED + number) for number in numbers)
         drawn = [scenes.draw(rng, size, size, level=level, held_out=held_out) for rng in generators]
         batch = gather(drawn, prompts).to(device)
-        rows.append(_overlaps(model, model.encode(normalised(model, batch.images)), batch))
+        rows.append(_overlaps(model, model.encode(normalised(model, batch.images[0])), batch))
     total = sum(len(row["click"]) for row in rows)
     return {name: sum(row[name].sum().item() for row in rows) / total for name in rows[0]}
 
 
 def _overlaps(model: SAM2Model, features: Features, batch: Batch) -> dict[str, Tensor]:
     """Each (N,)."""
-    clicks, boxes = first_prompts(batch, CLICK), first_prompts(batch, BOX)
-    click, box = (model.answer(features, prompts, multimask=True) for prompts in (clicks, boxes))
-    first = logits = model.answer(features, clicks).logits[:, 0]
-    corrected = clicks
+    click_prompts, box_prompts = central_clicks(batch), PromptBatch(batch.owner, boxes=boxes_around(batch.masks[0]))
+    click, box = (model.answer(features, prompts, multimask=True) for prompts in (click_prompts, box_prompts))
+    first = logits = model.answer(features, click_prompts).logits[:, 0]
+    corrected = click_prompts
     for _ in range(2):
-        corrected = corrected_prompts(corrected, logits, batch)
+        corrected = central_correction(corrected, logits, batch)
         logits = model.answer(features, corrected).logits[:, 0]
+    truth = batch.masks[0]
     found, beside = masks_of(first, batch), torch.roll(torch.arange(len(first)), -1)
     return {
-        "click": iou(found, batch.masks),
-        "click_chosen": iou(masks_of(best_mask(click.logits, click.iou), batch), batch.masks),
-        "click_best": torch.stack([iou(masks_of(one, batch), batch.masks) for one in click.logits.unbind(1)]).amax(0),
-        "three_clicks": iou(masks_of(logits, batch), batch.masks),
-        "box": iou(masks_of(model.answer(features, boxes).logits[:, 0], batch), batch.masks),
-        "box_chosen": iou(masks_of(best_mask(box.logits, box.iou), batch), batch.masks),
-        "box_as_mask": iou(filled(batch), batch.masks),
+        "click": iou(found, truth),
+        "click_chosen": iou(masks_of(best_mask(click.logits, click.iou), batch), truth),
+        "click_best": torch.stack([iou(masks_of(one, batch), truth) for one in click.logits.unbind(1)]).amax(0),
+        "three_clicks": iou(masks_of(logits, batch), truth),
+        "box": iou(masks_of(model.answer(features, box_prompts).logits[:, 0], batch), truth),
+        "box_chosen": iou(masks_of(best_mask(box.logits, box.iou), batch), truth),
+        "box_as_mask": iou(filled(batch), truth),
         "same": iou(found, found[beside]),
-        "same_truth": iou(batch.masks, batch.masks[beside]),
+        "same_truth": iou(truth, truth[beside]),
     }
+
+
+def central_clicks(batch: Batch) -> PromptBatch:
+    """A click at the centre of each object."""
+    points = np.stack([clicks.centre(mask) for mask in batch.masks[0].cpu().numpy()])
+    return clicked(batch.owner, torch.from_numpy(points).to(batch.owner.device))
+
+
+def central_correction(prompts: PromptBatch, logits: Tensor, batch: Batch) -> PromptBatch:
+    """One more click each at the centre of the largest error, with the masks (N, h, w) that it corrects."""
+    found, wanted = masks_of(logits, batch).cpu().numpy(), batch.masks[0].cpu().numpy()
+    pairs = zip(found, wanted, strict=True)
+    corrections = [clicks.correction(one, truth) or (clicks.centre(truth), 1) for one, truth in pairs]
+    points, labels = zip(*corrections, strict=True)
+    device = batch.owner.device
+    return more_clicks(
+        prompts, torch.from_numpy(np.stack(points)).to(device), torch.tensor(labels, device=device), logits
+    )
 
 
 def masks_of(logits: Tensor, batch: Batch) -> Tensor:
@@ -89,7 +109,7 @@ def iou(found: Tensor, wanted: Tensor) -> Tensor:
 def filled(batch: Batch) -> Tensor:
     """The boxes as masks (N, H, W): what a user gets without any network."""
     height, width = batch.masks.shape[-2:]
-    left, top, right, bottom = (edge[:, None, None] for edge in batch.boxes.unbind(1))
-    x = torch.arange(width, device=batch.boxes.device) + 0.5
-    y = torch.arange(height, device=batch.boxes.device)[:, None] + 0.5
+    left, top, right, bottom = (edge[:, None, None] for edge in boxes_around(batch.masks[0]).unbind(1))
+    x = torch.arange(width, device=batch.masks.device) + 0.5
+    y = torch.arange(height, device=batch.masks.device)[:, None] + 0.5
     return (x > left) & (x < right) & (y > top) & (y < bottom)

@@ -1,4 +1,4 @@
-"""Simulated users: where they click, how they draw a box, how they correct a mask.
+"""Simulated users of an evaluation: where they click, how they correct a mask.
 
 Masks are bool (H, W); points are xy in pixels and name a pixel; boxes are xyxy edges, so a single pixel is one wide.
 """
@@ -12,14 +12,6 @@ import numpy as np
 def depth(mask: np.ndarray) -> np.ndarray:
     """Distance (H, W) of the mask's pixels to its edge, the picture's border being one, else 0."""
     return cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-
-
-def inside(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
-    """A random pixel (2,) of a mask, more often deep inside than near the edge."""
-    deep = depth(mask)
-    rows, columns = np.nonzero(deep >= max(rng.random() * deep.max(), 1e-6))
-    chosen = int(rng.integers(len(rows)))
-    return np.array([columns[chosen], rows[chosen]], np.float32)
 
 
 def centre(mask: np.ndarray) -> np.ndarray:
@@ -38,31 +30,12 @@ def box(mask: np.ndarray) -> np.ndarray:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
-def loose_box(rng: np.random.Generator, mask: np.ndarray, noise: float = 0.1, most: float = 20.0) -> np.ndarray:
-    """A box (4,) as drawn by hand: every edge off by a normal error.
-
-    Args:
-        rng: Source of the error.
-        mask: What the box is for.
-        noise: The largest standard deviation, in sides of the box; how careful the user is varies below it.
-        most: Pixels that no edge is off by more than.
-    """
-    exact = box(mask)
-    sides = np.tile(exact[2:] - exact[:2], 2)
-    error = rng.normal(0, 1, 4) * rng.uniform(0, noise) * sides
-    return (exact + np.clip(error, -most, most)).astype(np.float32)
-
-
-def correction(
-    predicted: np.ndarray, truth: np.ndarray, rng: np.random.Generator | None = None
-) -> tuple[np.ndarray, int] | None:
-    """The next click on a mask that is not right yet.
+def correction(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, int] | None:
+    """The next click on a mask that is not right yet, at the centre of the largest error.
 
     Args:
         predicted: What the network answered.
         truth: What was wanted.
-        rng: Click somewhere in the error, as in training; without it at the centre of the largest error, as in
-            evaluation.
 
     Returns:
         The pixel (2,) and its label, 1 where the object was missed and 0 where too much was taken; None without errors.
@@ -70,5 +43,5 @@ def correction(
     wrong = predicted != truth
     if not wrong.any():
         return None
-    point = centre(wrong) if rng is None else inside(rng, wrong)
+    point = centre(wrong)
     return point, int(truth[int(point[1]), int(point[0])])

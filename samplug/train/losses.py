@@ -14,7 +14,7 @@ from samplug.nn.mask_decoder import SAM2MaskDecoder
 from samplug.nn.types import Answer, Features
 
 RAREST = 0.02  # shares below this weigh no more: a handful of pixels must not drown the rest
-PRESENCE_WEIGHT = 0.05  # every prompt of a picture has its object, so there is little to learn
+PICTURE_PRESENCE_WEIGHT = 0.05
 
 
 def balanced_bce(logits: Tensor, target: Tensor, balance: float) -> Tensor:
@@ -49,7 +49,9 @@ def overlap(logits: Tensor, target: Tensor) -> Tensor:
     return (found & wanted).sum((-2, -1)) / union.clamp_min(1)
 
 
-def answer_loss(answer: Answer, target: Tensor, *, balance: float, every_mask: bool) -> Tensor:
+def answer_loss(
+    answer: Answer, target: Tensor, *, balance: float, every_mask: bool, visible: Tensor | None = None
+) -> Tensor:
     """Loss of N answers, a scalar.
 
     Args:
@@ -58,15 +60,18 @@ def answer_loss(answer: Answer, target: Tensor, *, balance: float, every_mask: b
         balance: Of `balanced_bce`.
         every_mask: Train all M masks on the target, which a network needs at first; else only the one that fits best,
             so that the others are free for other readings of the prompt. The predicted overlaps are all trained.
+        visible: Bool (N,), on a frame of a clip: only presence is trained for an object that is not there. None on
+            pictures: every prompt has its object, and there is little to learn.
     """
     masks = mask_loss(answer.logits.float(), target, balance)
     masks = masks.mean(1) if every_mask else masks.amin(1)
     quality = (answer.iou.float() - overlap(answer.logits, target)).abs().mean(1)
-    loss = (masks + quality).mean()
+    here = torch.ones_like(masks) if visible is None else visible.float()
+    loss = ((masks + quality) * here).sum() / here.sum().clamp_min(1)
     if answer.presence is None:
         return loss
-    presence = answer.presence.float()
-    return loss + PRESENCE_WEIGHT * F.binary_cross_entropy_with_logits(presence, torch.ones_like(presence))
+    weight = PICTURE_PRESENCE_WEIGHT if visible is None else 1.0
+    return loss + weight * F.binary_cross_entropy_with_logits(answer.presence.float()[:, 0], here)
 
 
 class Probe(nn.Module):

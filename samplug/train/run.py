@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import cv2
@@ -19,11 +18,12 @@ from samplug.checkpoints import build, save_model
 from samplug.files import write_aside
 from samplug.nn.sam2 import SAM2Model
 
-from .batches import Steps
+from .batches import Batch, Steps
 from .check import measure
+from .curves import Curves, line, plot
 from .settings import Settings
-from .start import listen_to_prompts
-from .trainer import Figures, Trainer
+from .start import listen_to_prompts, look_at_the_same_place
+from .trainer import Trainer
 
 CONFIG = {"variant": "samplug-nano"}
 CHECKPOINT, CURVES, WEIGHTS, CARD = "last.pt", "curves.csv", "samplug-nano.pt", "samplug-nano.json"
@@ -56,38 +56,6 @@ class Leg:
     check_pictures: int = 24
 
 
-class Curves:
-    """The figures of every step, in a CSV file that a resumed leg goes on with."""
-
-    def __init__(self, path: Path, step: int):
-        self.path, self.waiting = path, list[Figures]()
-        kept = [row for row in self._read() if int(row["step"]) <= step]
-        self._write("w", kept, header=True)
-
-    def add(self, figures: Figures) -> None:
-        """Take up one step; it is in the file after `flush`."""
-        self.waiting.append(figures)
-
-    def flush(self) -> list[Figures]:
-        """Write what waits, and return it."""
-        written, self.waiting = self.waiting, []
-        self._write("a", [asdict(figures) for figures in written])
-        return written
-
-    def _read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
-
-    def _write(self, mode: str, rows: list[dict[str, Any]], header: bool = False) -> None:
-        with self.path.open(mode, newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Figures)])
-            if header:
-                writer.writeheader()
-            writer.writerows(rows)
-
-
 def train(settings: Settings, leg: Leg) -> Trainer:
     """Run a leg, or the rest of it where its folder holds a checkpoint.
 
@@ -99,11 +67,11 @@ def train(settings: Settings, leg: Leg) -> Trainer:
     trainer = prepared(settings, leg)
     curves = Curves(leg.folder / CURVES, trainer.step)
     began = said = saved = time.monotonic()
-    for batch in batches(settings, trainer.step, leg.workers):
+    for batch in views(settings, trainer.step, leg.workers):
         curves.add(trainer.advance(batch))
         if trainer.step % leg.say_every == 0:
             said, elapsed = time.monotonic(), time.monotonic() - said
-            print(_line(curves.flush(), settings, elapsed), flush=True)
+            print(line(curves.flush(), settings.steps, elapsed), flush=True)
         if leg.check_every and trainer.step % leg.check_every == 0:
             print(_checked(trainer, leg.check_pictures), flush=True)
         if time.monotonic() - saved > leg.save_every:
@@ -113,15 +81,25 @@ def train(settings: Settings, leg: Leg) -> Trainer:
             break
     curves.flush()
     trainer.save(leg.folder / CHECKPOINT)
+    plot(leg.folder / CURVES)
     return trainer
 
 
-def batches(settings: Settings, step: int, workers: int) -> DataLoader:
-    """The batches from a step to the end of the leg."""
-    rest = range(step, settings.steps)
-    return DataLoader(
-        Steps(settings), batch_size=None, sampler=rest, num_workers=workers, worker_init_fn=_draw_on_one_core
+def views(settings: Settings, step: int, workers: int) -> Iterator[Batch]:
+    """The drawn batch of every step from one to the end of the leg: each as often as the settings say."""
+    total = -(-settings.steps // settings.views)
+    drawn = DataLoader(
+        Steps(settings),
+        batch_size=None,
+        sampler=range(step // settings.views, total),
+        num_workers=workers,
+        worker_init_fn=_draw_on_one_core,
     )
+    for batch in drawn:
+        for _ in range(step % settings.views, settings.views):
+            if step < settings.steps:
+                yield batch
+            step += 1
 
 
 def _draw_on_one_core(_: int) -> None:
@@ -132,8 +110,10 @@ def _draw_on_one_core(_: int) -> None:
 def prepared(settings: Settings, leg: Leg) -> Trainer:
     """The trainer of a leg: as its checkpoint says, else with the weights it begins from, else fresh."""
     torch.manual_seed(settings.seed)
+    torch.set_float32_matmul_precision("high")  # 10 bits of the factors on a GPU that is faster then
     model = fresh()
     listen_to_prompts(model)
+    look_at_the_same_place(model)
     trainer = Trainer(model, settings, leg.device)
     if (leg.folder / CHECKPOINT).exists():
         trainer.resume(leg.folder / CHECKPOINT)
@@ -165,17 +145,6 @@ def ship(trainer: Trainer, folder: Path, about: dict[str, Any]) -> Path:
     with write_aside(folder / CARD) as aside:
         aside.write_text(json.dumps({"sha256": digest, **card}, indent=2) + "\n")
     return folder / WEIGHTS
-
-
-def _line(recent: list[Figures], settings: Settings, seconds: float) -> str:
-    step, speed = recent[-1].step, len(recent) / max(seconds, 1e-9)
-    mean = {name: fmean(getattr(figures, name) for figures in recent) for name in asdict(recent[0])}
-    left = (settings.steps - step) / speed
-    return (
-        f"{step}/{settings.steps}  IoU click {mean['click_iou']:.3f} box {mean['box_iou']:.3f}  "
-        f"loss {mean['click_loss']:.3f} {mean['box_loss']:.3f} {mean['probe_loss']:.3f}  "
-        f"{speed:.2f} steps/s  {left / 60:.0f} min left"
-    )
 
 
 def _checked(trainer: Trainer, pictures: int) -> str:

@@ -20,7 +20,7 @@ from . import shapes, textures
 
 _PART_AREA = (0.04, 0.3)  # of the whole
 _LEAST_CONTRAST = 0.06  # mean difference of a surface to what lies under it
-_LEAST_VISIBLE = 20 / 256**2  # of the picture: smaller objects are not asked for
+LEAST_VISIBLE = 20 / 256**2  # of the picture: smaller objects are not asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +229,7 @@ def _finish(rng: np.random.Generator, canvas: _Canvas, level: float) -> Scene:
     shift = len(pieces) - canvas.regions
     masks = np.stack(pieces + visible[canvas.regions :])
     parents = np.array([-1] * len(pieces) + [w + shift if w >= 0 else -1 for w in canvas.whole[canvas.regions :]])
-    kept = masks.reshape(len(masks), -1).sum(1) >= max(_LEAST_VISIBLE * canvas.top.size, 12)
+    kept = masks.reshape(len(masks), -1).sum(1) >= max(LEAST_VISIBLE * canvas.top.size, 12)
     number = np.cumsum(kept) - 1
     parents = np.where((parents >= 0) & kept[parents], number[parents], -1)
     image = _camera(rng, canvas.image, level)

@@ -17,16 +17,15 @@ from torch import Tensor, nn
 
 from samplug.files import write_aside
 from samplug.nn.sam2 import SAM2Model
-from samplug.nn.types import Answer, Features, PromptBatch
 
-from . import clicks
-from .batches import MASK_STRIDE, Batch
-from .losses import Probe, answer_loss, mask_loss, overlap, tame
+from .batches import Batch
+from .following import Chances, Following
+from .losses import Probe
+from .pictures import Asking
 from .settings import Settings
 
-TAME_WEIGHT = 0.1
-LEARNED = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")  # the memory's parts wait
-CLICK, BOX = "click", "box"
+TRUNK = "image_encoder.trunk"
+FOR_PICTURES = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 
 
 class Diverged(RuntimeError):
@@ -35,16 +34,31 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Figures:
-    """What one step says about itself: losses, and the overlap of the first mask by kind of prompt."""
+    """What one step says about itself; None for what a step of its kind does not have.
+
+    Attributes:
+        step: Its number, from 1.
+        rate: Learning rate of the decoder.
+        loss: All that is minimised.
+        click_loss: Of the answers to clicks.
+        box_loss: Of those to boxes.
+        probe_loss: Of the probe.
+        click_iou: Mean IoU of the best mask after one click.
+        box_iou: The same for a box.
+        clip_loss: Of the answers on the frames of clips.
+        clip_iou: Mean IoU on the frames behind the first, where the object is visible.
+    """
 
     step: int
-    loss: float
-    click_loss: float
-    box_loss: float
-    probe_loss: float
-    click_iou: float
-    box_iou: float
     rate: float
+    loss: float
+    click_loss: float | None = None
+    box_loss: float | None = None
+    probe_loss: float | None = None
+    click_iou: float | None = None
+    box_iou: float | None = None
+    clip_loss: float | None = None
+    clip_iou: float | None = None
 
 
 class Trainer:
@@ -56,23 +70,26 @@ class Trainer:
         self.model = model.to(device).train()
         self.probe = Probe(model.hidden_dim).to(device)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith(LEARNED))
+            parameter.requires_grad_(_learns(name, settings))
         groups = _groups(self.model, self.probe, settings)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
         self.mean = {name: tensor.detach().clone() for name, tensor in self._learned()}
         self.past: list[dict[str, Any]] = []
 
     def advance(self, batch: Batch) -> Figures:
-        """Take one step with its batch.
+        """Take one step with a drawn batch.
 
         Raises:
             Diverged: If the loss is not finite. Nothing has changed then.
         """
         settings, rng = self.settings, np.random.default_rng([self.settings.seed, self.step, 1])
+        torch.manual_seed(int(rng.integers(2**62)))  # of the dropout in memory attention
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         rate = _rate(self.step, settings)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_rate"] * rate
-        losses, overlaps = self._losses(batch.to(self.device), rng)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            losses, figures = self._losses(batch.to(self.device).viewed(generator), rng, generator)
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             raise Diverged(
@@ -84,42 +101,23 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self._average()
-        return Figures(
-            step=self.step,
-            loss=loss.item(),
-            click_loss=losses[CLICK].item(),
-            box_loss=losses[BOX].item(),
-            probe_loss=losses["probe"].item(),
-            click_iou=overlaps[CLICK],
-            box_iou=overlaps[BOX],
-            rate=settings.rate * rate,
-        )
+        parts = {f"{name}_loss": value for name, value in losses.items()} | figures
+        told = {name: value.item() for name, value in parts.items() if name in Figures.__dataclass_fields__}
+        return Figures(step=self.step, rate=settings.rate * rate, loss=loss.item(), **told)
 
-    def _losses(self, batch: Batch, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """All parts of the loss, weighted, and the overlaps of the first masks."""
-        settings, model = self.settings, self.model
-        features = model.encode(normalised(model, batch.images))
-        losses, overlaps = {"tame": TAME_WEIGHT * tame(features)}, {}
-        corrected = rng.choice([CLICK, BOX]) if rng.random() < settings.corrections else ""
-        for kind in (CLICK, BOX):
-            prompts, several = first_prompts(batch, kind), bool(rng.random() < 0.6)
-            answer = model.answer(features, prompts, multimask=several)
-            losses[kind] = self._loss(answer, batch, ambiguous=kind == CLICK)
-            overlaps[kind] = overlap(answer.logits, batch.targets).amax(1).mean().item()
-            if kind == corrected:
-                again = corrected_prompts(prompts, best_mask(answer.logits, answer.iou), batch, rng)
-                losses["correction"] = self._loss(model.answer(features, again), batch, ambiguous=False)
-        losses["probe"] = self._probe_loss(features, batch)
-        return losses, overlaps
-
-    def _loss(self, answer: Answer, batch: Batch, ambiguous: bool) -> Tensor:
-        """Only a single click has several readings, for which the masks of an answer may differ."""
-        every = self.step < self.settings.every_mask or not ambiguous
-        return answer_loss(answer, batch.targets, balance=self.settings.balance, every_mask=every)
-
-    def _probe_loss(self, features: Features, batch: Batch) -> Tensor:
-        logits = self.probe(self.model.sam_mask_decoder, features, batch.owner, batch.points[:, 0])
-        return self.settings.probe * mask_loss(logits[:, None], batch.targets, self.settings.balance).mean()
+    def _losses(
+        self, batch: Batch, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All parts of the loss, weighted, and the overlaps that the curves show."""
+        settings = self.settings
+        if len(batch.images) == 1:
+            asking = Asking(self.model, self.probe, settings, generator, every_mask=self.step < settings.every_mask)
+            asking.ask(batch, rng)
+            return asking.losses, {f"{kind}_iou": overlaps.mean() for kind, overlaps in asking.overlaps.items()}
+        given = settings.given * (1 - self.step / settings.steps)
+        following = Following(self.model, settings, Chances.draw(rng, settings, len(batch.images), given), generator)
+        following.walk(batch)
+        return {"clip": torch.stack(following.losses).mean()}, {"clip_iou": torch.cat(following.overlaps).mean()}
 
     def _learned(self) -> list[tuple[str, Tensor]]:
         return [(name, tensor) for name, tensor in self.model.named_parameters() if tensor.requires_grad]
@@ -176,49 +174,22 @@ class Trainer:
         """Take the weights of another leg, or of a shipped file, and start counting anew."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         weights = state.get("ema", state["model"])
-        self.model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        self.past = state.get("legs") or state.get("card", {}).get("legs", [])
+        followed = any(leg["settings"].get("clips") for leg in self.past)
+        learned = {
+            name: tensor.float() for name, tensor in weights.items() if followed or name.startswith(FOR_PICTURES)
+        }
+        self.model.load_state_dict(self.model.state_dict() | learned)  # a memory that never learned starts as drawn
         if "probe" in state:
             self.probe.load_state_dict(state["probe"])
-        self.past = state.get("legs") or state.get("card", {}).get("legs", [])
         self.mean = {name: tensor.detach().clone() for name, tensor in self._learned()}
 
 
-def normalised(model: SAM2Model, images: Tensor) -> Tensor:
-    """Pictures (F, 3, H, W), 0 to 255, as the network wants them."""
-    mean, deviation = model.get_buffer("pixel_mean"), model.get_buffer("pixel_std")
-    return (images.float() - mean) / deviation
-
-
-def first_prompts(batch: Batch, kind: str) -> PromptBatch:
-    """The batch's clicks or its boxes."""
-    if kind == BOX:
-        return PromptBatch(batch.owner, boxes=batch.boxes)
-    labels = torch.ones(batch.points.shape[:2], dtype=torch.int64, device=batch.points.device)
-    return PromptBatch(batch.owner, points=batch.points, labels=labels)
-
-
-def best_mask(logits: Tensor, iou: Tensor) -> Tensor:
-    """The mask with the highest predicted overlap: (N, M, h, w), (N, M) -> (N, h, w), without gradient."""
-    return logits.detach()[torch.arange(len(logits), device=logits.device), iou.argmax(1)]
-
-
-def corrected_prompts(
-    prompts: PromptBatch, logits: Tensor, batch: Batch, rng: np.random.Generator | None = None
-) -> PromptBatch:
-    """The prompts with one more click each, on an error of the masks (N, h, w), which go along as prompts.
-
-    A mask without an error gets another click on the object.
-    """
-    found, wanted = (logits > 0).cpu().numpy(), (batch.targets > 0.5).cpu().numpy()
-    again, labels = batch.points[:, 0].clone(), torch.ones_like(prompts.owner)
-    for number, (mask, truth) in enumerate(zip(found, wanted, strict=True)):
-        if click := clicks.correction(mask, truth, rng):
-            again[number] = torch.from_numpy((click[0] + 0.5) * MASK_STRIDE - 0.5)
-            labels[number] = click[1]
-    points, labels = again[:, None], labels[:, None]
-    if prompts.points is not None and prompts.labels is not None:
-        points, labels = torch.cat([prompts.points, points], 1), torch.cat([prompts.labels, labels], 1)
-    return PromptBatch(prompts.owner, points=points, labels=labels, boxes=prompts.boxes, masks=logits[:, None])
+def _learns(name: str, settings: Settings) -> bool:
+    """Without clips the memory's networks wait; at rate 0 the encoder's trunk stays as it is."""
+    if name.startswith(TRUNK) and not settings.trunk_rate:
+        return False
+    return settings.clips > 0 or name.startswith(FOR_PICTURES)
 
 
 def _rate(step: int, settings: Settings) -> float:
@@ -236,8 +207,9 @@ def _groups(model: SAM2Model, probe: Probe, settings: Settings) -> list[dict]:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in [*model.named_parameters(), *probe.named_parameters("probe")]:
         if parameter.requires_grad:
-            rate = settings.trunk_rate if name.startswith("image_encoder.trunk") else settings.rate
-            kept = parameter.ndim < 2 or "embed" in name or "token" in name.rsplit(".", 2)[-2]
+            rate = settings.trunk_rate if name.startswith(TRUNK) else settings.rate
+            owner = name.rpartition(".")[0].rpartition(".")[2]
+            kept = parameter.ndim < 2 or not owner or "embed" in name or "token" in owner
             groups.setdefault((rate, 0.0 if kept else settings.decay), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "full_rate": rate, "weight_decay": decay}
