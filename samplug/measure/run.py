@@ -49,14 +49,13 @@ def val(model: Network, given: Mapping[str, Any]) -> Measured:
     worker = Predictor(overrides={**of_host, "mode": "val", "save": False})
     worker.setup_model(model, verbose=host.from_shell())
     size = _size(worker)
+    asking, following = _asking(settings, worker, of_predict), _following(settings, worker, of_predict)
     data = _opened(settings, worker.model)
     measured = Measured(worker.save_dir, about=_about(worker, settings, size))
     if len(data.pictures):
-        asking = _asking(settings, worker, _everything(worker, of_predict) if settings.everything else None)
         measured.pictures = pictures.measure(worker.model, _told(data.pictures, "pictures", worker), size, asking)
         measured.tables.append(pictures_table(measured.pictures, len(data.pictures)))
     if len(data.videos) and isinstance(worker.model, SAM2Model):
-        following = _following(settings, worker, of_predict)
         measured.videos = videos.measure(worker.model, _told(data.videos, "videos", worker), size, following)
         measured.tables.append(videos_table(measured.videos, len(data.videos)))
     measured.save(settings.plots)
@@ -96,7 +95,7 @@ def _listed(classes: Any) -> list[int] | None:
     return classes if classes is None else [int(each) for each in np.atleast_1d(classes)]
 
 
-def _asking(settings: Settings, worker: Predictor, everything: Callable[[np.ndarray], np.ndarray] | None) -> Asking:
+def _asking(settings: Settings, worker: Predictor, of_predict: Mapping[str, Any]) -> Asking:
     drawn = settings.data == SCENES
     ways = tuple(way for way in settings.asked() if way != MASK)
     return Asking(
@@ -106,7 +105,7 @@ def _asking(settings: Settings, worker: Predictor, everything: Callable[[np.ndar
         objects=settings.objects or (scenes.OBJECTS if drawn else None),
         batch=_batch(settings, worker),
         baselines=drawn if settings.baselines is None else settings.baselines,
-        everything=everything,
+        everything=_everything(worker, of_predict) if settings.everything else None,
     )
 
 

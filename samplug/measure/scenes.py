@@ -12,7 +12,7 @@ from samplug.measure.lazy import Lazy
 from samplug.measure.pictures import Asking, Picture
 from samplug.measure.videos import Following, Frame, Video
 from samplug.nn.sam2 import SAM2Model
-from samplug.train import scenes
+from samplug.train import clips, scenes
 from samplug.view import Size
 
 MEASURED = 0x5CE2E5  # training draws with generators of a smaller first number, its seed
@@ -47,7 +47,6 @@ def drawn_clips(
     held_out: bool = False,
 ) -> Lazy[Video]:
     """Clips (side, side) of so many frames with up to so many objects, always the same ones; see `drawn_pictures`."""
-    from samplug.train import clips
 
     def draw(number: int) -> Video:
         rng = np.random.default_rng([MEASURED, number, 1])

@@ -17,7 +17,9 @@ OF_PICTURES = {
     "box_best": "box, best of three",
     "box_chosen": "box, chosen of three",
     "noc85": "clicks to reach 0.85",
+    "failed85": "  never reached it",
     "noc90": "clicks to reach 0.90",
+    "failed90": "  never reached it",
     "everything": "everything, best mask",
     "everything75": "everything, recall at 0.75",
     "flood_fill": "no network: flood fill",
@@ -42,10 +44,6 @@ def pictures_table(findings: Findings, count: int) -> str:
         if name in columns[0]:
             cells = [number(column.get(name), name) for column in columns]
             lines.append(line(label, [*cells, number(columns[0].get(f"{name}_F"))]))
-    for target in (85, 90):
-        if f"failed{target}" in columns[0]:
-            shares = [percent(column.get(f"failed{target}")) for column in columns]
-            lines.append(line(f"  never reached 0.{target}", shares))
     return "\n".join([*lines, *said(findings)])
 
 
@@ -84,9 +82,6 @@ def number(value: float | None, name: str = "") -> str:
     """A cell: nothing where nothing was measured."""
     if value is None:
         return "-"
+    if name.startswith("failed"):
+        return f"{value:.0%}"
     return f"{value:.0f}" if name == "switches" else f"{value:.1f}" if name.startswith("noc") else f"{value:.3f}"
-
-
-def percent(share: float | None) -> str:
-    """A share as per cent."""
-    return "-" if share is None else f"{100 * share:.0f} %"
