@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from samplug import __version__
-from samplug.benchmark import grids, meta, pictures, stock, videos
+from samplug.benchmark import alone, grids, meta, pictures, stock, videos
 from samplug.benchmark.folder import run_folder
 from samplug.benchmark.ours import Ours
 from samplug.benchmark.report import Report
@@ -33,6 +33,8 @@ PARTS: dict[str, type[Part]] = {
     "decoder": pictures.Decoder,
     "everything": grids.Everything,
     "video": videos.Video,
+    "memory": alone.Memory,
+    "startup": alone.Startup,
 }
 
 
@@ -82,12 +84,7 @@ def device_of(name: str) -> torch.device:
 
 def cast(job: Job, peers: tuple[str, ...]) -> tuple[dict[str, Runner], dict[str, str]]:
     """Those that take part, samplug first, and why others do not."""
-    kinds: dict[str, type[Runner]] = {
-        "ultralytics": stock.runner_of(job),
-        "sam2": meta.SAM2,
-        "vos_optimized": meta.VOSOptimized,
-        "segment-anything": meta.SegmentAnything,
-    }
+    kinds = kinds_of(job)
     runners: dict[str, Runner] = {Ours.name: Ours(job)}
     absent: dict[str, str] = {}
     for name in (name for name in kinds if name in peers):
@@ -97,6 +94,17 @@ def cast(job: Job, peers: tuple[str, ...]) -> tuple[dict[str, Runner], dict[str,
         else:
             runners[name] = kinds[name](job)
     return runners, absent
+
+
+def kinds_of(job: Job) -> dict[str, type[Runner]]:
+    """Everybody there is, by name."""
+    return {
+        Ours.name: Ours,
+        "ultralytics": stock.runner_of(job),
+        "sam2": meta.SAM2,
+        "vos_optimized": meta.VOSOptimized,
+        "segment-anything": meta.SegmentAnything,
+    }
 
 
 @contextmanager

@@ -45,8 +45,18 @@ class Stage:
         seconds: Mapping[str, Sequence[float]],
         deviations: Mapping[str, Deviation] | None = None,
         allowed: float = 0.0,
+        unit: str = "s",
     ) -> None:
-        """Write down what a case took, and how far the answers are from the reference; `allowed` is near enough."""
+        """Write down what a case took, seconds or megabytes.
+
+        Args:
+            part: what was measured.
+            case: of it.
+            seconds: by who did it.
+            deviations: how far their answers are from the reference.
+            allowed: how far is near enough.
+            unit: of what was read.
+        """
         for name, values in seconds.items():
             deviation = (deviations or {}).get(name)
             self.report.rows.append(
@@ -55,6 +65,7 @@ class Stage:
                     case,
                     name,
                     tuple(values),
+                    unit,
                     dtype=str(self.runners[name].dtype).removeprefix("torch.") if name in self.runners else "",
                     deviation=deviation,
                     far=deviation is not None and not deviation.distance <= allowed,
