@@ -69,6 +69,7 @@ VIEW = "test_view.py"
 MASKS = "test_masks.py"
 EMBEDDINGS = "test_embeddings.py"
 CHECKPOINTS = "test_checkpoints.py"
+DYNAMIC = "test_dynamic.py::test_{}"
 
 DEFECTS = (
     # What a prompt is to the network
@@ -363,6 +364,49 @@ DEFECTS = (
         "INPUT_POSITION_WEIGHT = 0.1",
         "INPUT_POSITION_WEIGHT = 1.0",
         VIDEO,
+    ),
+    # Objects shown and found
+    Defect(
+        "shown with a choice of masks",
+        "tracking/bank.py",
+        "model.answer(model.without_past(features), padded(given))",
+        "model.answer(model.without_past(features), padded(given), True)",
+        DYNAMIC.format("showing_neither_looks_at_memory_nor_leaves_a_choice_of_masks"),
+    ),
+    Defect(
+        "shown pictures as tracked frames",
+        "predict/dynamic.py",
+        "self.network.num_maskmem - 1)",
+        "0)",
+        DYNAMIC.format("memories_have_the_time_embedding_of_prompted_frames_and_no_pointers"),
+    ),
+    Defect(
+        "objects found together on a CPU",
+        "tracking/bank.py",
+        "size if features.image.is_cuda else row",
+        "size",
+        DYNAMIC.format("objects_come_and_go_without_a_trace_in_the_others"),
+    ),
+    Defect(
+        "every frame of a video shown",
+        "predict/dynamic.py",
+        "self.seen > 0 and host.picture_count(self.dataset) is None",
+        "False",
+        DYNAMIC.format("on_a_video_the_first_frame_is_shown_and_the_others_are_searched"),
+    ),
+    Defect(
+        "memory of another network",
+        "predict/bank_files.py",
+        'if header.get("model") != own:',
+        "if not own:",
+        DYNAMIC.format("the_memory_of_another_network_is_refused_by_name"),
+    ),
+    Defect(
+        "forgotten picture still counts",
+        "tracking/bank.py",
+        "self.lessons = [each for each in self.lessons if each.ids]",
+        "pass",
+        DYNAMIC.format("objects_come_and_go_without_a_trace_in_the_others"),
     ),
 )
 
