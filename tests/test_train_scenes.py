@@ -43,7 +43,7 @@ def test_objects_overlap_only_where_one_is_a_part_of_the_other():
     assert parts > 20
 
 
-class Recorder(scenes._Canvas):
+class Recorder(scenes.Canvas):
     """A canvas that keeps what was painted on it."""
 
     def paint(self, cover, surface):
@@ -54,7 +54,7 @@ class Recorder(scenes._Canvas):
 def test_parts_do_not_stick_out_of_their_whole():
     for seed in range(10):
         canvas = Recorder(np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.int16))
-        scenes._Painter(np.random.default_rng(seed), 0.5, False).whole_with_parts(canvas)
+        scenes.Painter(np.random.default_rng(seed), 0.5, False).whole_with_parts(canvas)
         whole, *parts = canvas.covers
         assert parts and not any((part & ~whole).any() for part in parts)
 
@@ -71,16 +71,16 @@ def test_pieces_of_background_are_connected_and_crumbs_are_left_out():
 def test_an_object_is_seen_against_what_it_covers():
     """Also where a scene has few surfaces: the surface chosen is another one than the one below."""
     for seed in range(20):
-        painter = scenes._Painter(np.random.default_rng(seed), 0.0, False)
+        painter = scenes.Painter(np.random.default_rng(seed), 0.0, False)
         grey, dark = (np.full((32, 32, 3), shade, np.float32) for shade in (0.5, 0.1))
         painter.palette = [grey, dark]
-        canvas = scenes._Canvas(grey.copy(), np.zeros((32, 32), np.int16))
+        canvas = scenes.Canvas(grey.copy(), np.zeros((32, 32), np.int16))
         surface = painter.visible(canvas, np.full((32, 32), 255, np.uint8))
         assert np.abs(surface - grey).mean() > 0.05
 
 
 def test_a_mask_is_what_was_painted():
-    canvas = scenes._Canvas(np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.int16))
+    canvas = scenes.Canvas(np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.int16))
     below = shapes.fill(
         shapes.place([[np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])]], np.array([32, 32]), 32, 0, 1), 64, 64
     )

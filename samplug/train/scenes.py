@@ -39,7 +39,7 @@ class Scene:
 
 
 @dataclass(eq=False)
-class _Canvas:
+class Canvas:
     image: np.ndarray  # (H, W, 3) float32
     top: np.ndarray  # (H, W) int16, the layer on top
     objects: list[list[int]] = field(default_factory=list)  # layers of each object
@@ -55,6 +55,12 @@ class _Canvas:
         self.objects.append(layers)
         self.whole.append(whole)
         return len(self.objects) - 1
+
+    def visible(self, layers: list[int]) -> np.ndarray:
+        """Bool (H, W): where one of these layers is on top."""
+        among = np.zeros(self.layers, bool)
+        among[layers] = True
+        return among[self.top]
 
     def paint(self, cover: np.ndarray, surface: np.ndarray) -> int:
         """Lay a surface over the canvas where `cover` (H, W) uint8 says; returns the layer's number."""
@@ -77,7 +83,7 @@ def draw(rng: np.random.Generator, height: int, width: int, *, level: float = 1.
         level: 0 gives one to three large plain objects, 1 clutter, fine textures, small objects and camera noise.
         held_out: Use the outlines and surfaces that training never sees, beside the usual ones.
     """
-    painter = _Painter(rng, level, held_out)
+    painter = Painter(rng, level, held_out)
     while True:
         canvas = painter.scene(height, width)
         scene = _finish(rng, canvas, level)
@@ -85,7 +91,7 @@ def draw(rng: np.random.Generator, height: int, width: int, *, level: float = 1.
             return scene
 
 
-class _Painter:
+class Painter:
     """Draws the layers of a scene, at one level of difficulty."""
 
     def __init__(self, rng: np.random.Generator, level: float, held_out: bool):
@@ -94,14 +100,20 @@ class _Painter:
         self.surfaces = textures.FAMILIES + 6 * textures.HELD_OUT if held_out else textures.FAMILIES
         self.palette: list[np.ndarray] = []
 
-    def scene(self, height: int, width: int) -> _Canvas:
-        rng, level = self.rng, self.level
+    def backdrop(self, height: int, width: int) -> Canvas:
+        """A background alone, in one piece or divided; it chooses the surfaces that the scene's objects share, if any."""
         self.palette = []
-        if rng.random() < 0.45:
-            self.palette = [self.surface(height, width) for _ in range(int(rng.integers(2, 4)))]
-        canvas = _Canvas(self.surface(height, width), np.zeros((height, width), np.int16))
-        if rng.random() < 0.6 - 0.4 * level:
+        if self.rng.random() < 0.45:
+            self.palette = [self.surface(height, width) for _ in range(int(self.rng.integers(2, 4)))]
+        canvas = Canvas(self.surface(height, width), np.zeros((height, width), np.int16))
+        if self.rng.random() < 0.6 - 0.4 * self.level:
             self.divide(canvas)
+        return canvas
+
+    def scene(self, height: int, width: int) -> Canvas:
+        """A background with objects on it."""
+        rng, level = self.rng, self.level
+        canvas = self.backdrop(height, width)
         for _ in range(1 + rng.poisson(0.5 + 5 * level * rng.random())):
             kind = rng.random()
             if kind < 0.15 + 0.1 * level:
@@ -123,7 +135,7 @@ class _Painter:
         return self.outlines[int(self.rng.integers(len(self.outlines)))](self.rng)
 
     def cover(
-        self, canvas: _Canvas, outline: shapes.Shape, size: float, centre: np.ndarray | None = None
+        self, canvas: Canvas, outline: shapes.Shape, size: float, centre: np.ndarray | None = None
     ) -> np.ndarray:
         """Coverage of an outline put somewhere; `size` is the square root of its area in pixels."""
         rng = self.rng
@@ -132,12 +144,12 @@ class _Painter:
         placed = shapes.place(outline, centre, size, rng.uniform(0, 2 * np.pi), 2 ** rng.normal(0, 0.5))
         return shapes.fill(placed, height, width)
 
-    def size(self, canvas: _Canvas) -> float:
+    def size(self, canvas: Canvas) -> float:
         """Square root of an area that is log-uniform between a least share of the picture, by level, and 40 %."""
         least = 0.06 * (0.001 / 0.06) ** self.level
         return float(np.exp(self.rng.uniform(np.log(least), np.log(0.4)) / 2)) * canvas.side
 
-    def divide(self, canvas: _Canvas) -> None:
+    def divide(self, canvas: Canvas) -> None:
         """Split the background into two to four regions, each an object: sky, ground, walls."""
         rng = self.rng
         height, width = canvas.top.shape
@@ -153,12 +165,12 @@ class _Painter:
             canvas.add([canvas.paint(cover, self.visible(canvas, cover))])
         canvas.regions = len(sites)
 
-    def single(self, canvas: _Canvas) -> None:
+    def single(self, canvas: Canvas) -> None:
         cover = self.cover(canvas, self.outline(), self.size(canvas))
         self.shadow(canvas, cover)
         canvas.add([canvas.paint(cover, self.shaded(canvas, cover))])
 
-    def look_alikes(self, canvas: _Canvas) -> None:
+    def look_alikes(self, canvas: Canvas) -> None:
         """Two to five objects with the same outline and the same surface."""
         rng = self.rng
         outline, size = self.outline(), self.size(canvas) * 0.6
@@ -169,7 +181,7 @@ class _Painter:
             canvas.add([canvas.paint(cover, surface)])
             cover = self.cover(canvas, outline, size * rng.uniform(0.85, 1.15))
 
-    def whole_with_parts(self, canvas: _Canvas) -> None:
+    def whole_with_parts(self, canvas: Canvas) -> None:
         """One object made of several surfaces; each large enough piece is an object too."""
         rng = self.rng
         size = max(self.size(canvas), 0.12 * canvas.side)
@@ -187,7 +199,7 @@ class _Painter:
             layers.append(canvas.paint(part, self.visible(canvas, part)))
             canvas.add([layers[-1]], whole)
 
-    def visible(self, canvas: _Canvas, cover: np.ndarray) -> np.ndarray:
+    def visible(self, canvas: Canvas, cover: np.ndarray) -> np.ndarray:
         """A surface that differs from what it will cover: an object that nobody can see must not be asked for."""
         box = cv2.boundingRect(cover)
         window = slice(box[1], box[1] + box[3], 2), slice(box[0], box[0] + box[2], 2)
@@ -200,17 +212,20 @@ class _Painter:
             self.palette = [] if self.rng.random() < 0.2 else self.palette
         return surface
 
-    def shaded(self, canvas: _Canvas, cover: np.ndarray) -> np.ndarray:
+    def shaded(self, canvas: Canvas, cover: np.ndarray) -> np.ndarray:
         """A surface for one object, sometimes with light falling from a side."""
-        surface = self.visible(canvas, cover)
+        return self.lit(self.visible(canvas, cover), cover, canvas.side)
+
+    def lit(self, surface: np.ndarray, cover: np.ndarray, side: float) -> np.ndarray:
+        """A surface as light from a side shows it, sometimes: `cover` rises where it ends, over a tenth of `side`."""
         if self.rng.random() < 0.3 + 0.3 * self.level:
-            relief = cv2.blur(cover, (int(0.1 * canvas.side) | 1,) * 2).astype(np.float32) / 255
+            relief = cv2.blur(cover, (int(0.1 * side) | 1,) * 2).astype(np.float32) / 255
             shift = self.rng.integers(-6, 7, 2)
             light = relief - np.roll(relief, (int(shift[0]), int(shift[1])), (0, 1))
             surface = surface * (1 + np.float32(self.rng.uniform(0.3, 1.2)) * light)[..., None]
         return surface
 
-    def shadow(self, canvas: _Canvas, cover: np.ndarray) -> None:
+    def shadow(self, canvas: Canvas, cover: np.ndarray) -> None:
         """Darken what lies beside an object; a shadow belongs to nobody."""
         rng = self.rng
         if rng.random() > 0.4 * self.level:
@@ -223,8 +238,8 @@ class _Painter:
         canvas.image *= (1 - soft * np.float32(rng.uniform(0.2, 0.6) / 255))[..., None]
 
 
-def _finish(rng: np.random.Generator, canvas: _Canvas, level: float) -> Scene:
-    visible = [np.isin(canvas.top, layers) for layers in canvas.objects]
+def _finish(rng: np.random.Generator, canvas: Canvas, level: float) -> Scene:
+    visible = [canvas.visible(layers) for layers in canvas.objects]
     pieces = [piece for region in visible[: canvas.regions] for piece in _pieces(region)]
     shift = len(pieces) - canvas.regions
     masks = np.stack(pieces + visible[canvas.regions :])
