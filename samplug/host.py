@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import os
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -96,6 +98,22 @@ def setup_source(predictor: BasePredictor, source: Any, stride: int) -> None:
         BasePredictor.setup_source(predictor, source, stride)
     else:
         BasePredictor.setup_source(predictor, source)
+    if hasattr(predictor.dataset, "close"):
+        _close_at_exit()
+        _OPEN.add(predictor.dataset)
+
+
+_OPEN: WeakSet[Any] = WeakSet()
+
+
+@cache
+def _close_at_exit() -> None:
+    """Let go of every camera before the interpreter ends: its end, met by a thread that reads one, aborts the process.
+
+    The thread asks for the interpreter's lock on its way back from OpenCV, is made to exit there, and the C++ above it
+    answers with "terminate called without an active exception". That happens to runs that are never finished or closed.
+    """
+    atexit.register(lambda: [loader.close() for loader in list(_OPEN)])
 
 
 def drop_unsupported(args: Any) -> None:

@@ -260,7 +260,7 @@ DEFECTS = (
     ),
     Defect(
         "masks dropped by the host's conf",
-        "predict/image.py",
+        "predict/loop.py",
         "return None if self.args.conf == self._nobodys_conf else self.args.conf",
         "return self.args.conf",
         CONF,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from samplug.host import Results
+from samplug.masks import boxes_of, resize_to_picture
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Answer, Features
@@ -152,3 +153,12 @@ def rows_of(prediction: Prediction, prompts: Prompts) -> Rows:
     names = prompts.class_names if prompts.given else {number: str(number) for number in classes.tolist()}
     ids = None if prompts.ids is None else torch.tensor(prompts.ids, dtype=torch.int64)[prediction.prompt]
     return Rows(prediction[0], prediction[1], classes, names, ids)
+
+
+def cut_out(prediction: Prediction, view: View, threshold: float) -> tuple[Tensor | None, Tensor]:
+    """One picture's rows as masks (N, H, W) bool, None without rows, and boxes (N, 6): xyxy, score, prompt's index."""
+    if not len(prediction.prompt):
+        return None, prediction[1].new_zeros((0, 6))
+    masks = resize_to_picture(prediction[0], view, threshold)
+    index = prediction.prompt.to(masks.device)[:, None]
+    return masks, torch.cat([boxes_of(masks).float(), prediction[1].float()[:, None], index.float()], 1)

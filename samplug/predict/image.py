@@ -1,151 +1,59 @@
-"""SAM on pictures as a `BasePredictor`: Ultralytics' loaders, LetterBox, callbacks and `Results` and our networks."""
+"""SAM on pictures: prompts answered, everything segmented, one picture prompted many times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from samplug import arguments, host
-from samplug.checkpoints import BUNDLED, adopt, load_model
 from samplug.embeddings import Embedding, picture_fingerprint
-from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, Results
-from samplug.masks import boxes_of, remove_small_regions, resize_to_picture
-from samplug.nn.sam import SAMModel
-from samplug.nn.sam2 import SAM2Model
+from samplug.host import DEFAULT_CFG, Results
+from samplug.masks import remove_small_regions
 from samplug.nn.types import Features
-from samplug.predict.answers import Frame, Prediction, answer_prompts, public_features, read_features, to_results
+from samplug.predict.answers import (
+    Frame,
+    Prediction,
+    answer_prompts,
+    cut_out,
+    public_features,
+    read_features,
+    to_results,
+)
 from samplug.predict.everything import Settings, segment_everything
-from samplug.predict.finish import Finish
 from samplug.predict.fit import fit, to_rgb
-from samplug.predict.precision import Form, in_form
-from samplug.predict.prompter import Prompter
+from samplug.predict.loop import Loop
 from samplug.prompts import PictureSchedule, Prompts
 from samplug.view import View
 
-NOT_FOR_PHOTOS = (
-    f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
-    "name mobile_sam.pt, sam_b.pt, sam_l.pt or one of sam2.1_t.pt … sam2.1_l.pt (t, s, b, l), which are fetched."
-)
 NOTHING = Prompts(given=False)
 
 
-class Predictor(BasePredictor):
+class Predictor(Loop):
     """Segment pictures with SAM, MobileSAM, SAM 2 or 2.1: what prompts ask for, or everything.
 
-    Every argument of ours (`samplug.arguments.OWN`) may stand in `overrides`, in `set_prompts` or in the call; the
-    later wins. Without `imgsz` the network's own size is used, without `batch` one picture at a time, without `conf`
-    every prompted mask is kept.
-
     Attributes:
-        model: the network, shared between predictors and never changed by running.
-        device: where it runs.
         im: (1, 3, h, w) input of the picture given to `set_image`, else None.
         features: that picture's features, else None.
-        prompts: what `set_prompts` stored for the next run.
         segment_all: True while nothing is prompted.
-        prompter: what finds objects by itself, None without `prompter=`.
-        mean, std: (3, 1, 1) pixel statistics, 0-255.
     """
 
     im: Any
     features: Any
-    mean: Any
-    std: Any
-    outlives_calls = False  # whether `SAM` goes on with the one it has when it is asked for this class again
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
-        overrides = overrides or {}
-        super().__init__(cfg, self._host_arguments(overrides), _callbacks)
-        self._listen(overrides)
-        self.prompts: dict[str, Any] = {}
+        super().__init__(cfg, overrides, _callbacks)
         self.segment_all = False
-        self.prompter: Prompter | None = None
         self.reset_image()
-
-    @staticmethod
-    def _host_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
-        """Copy the host's arguments out of what was given, with our defaults where nothing was said."""
-        _, theirs = arguments.split(overrides)
-        fixed = {"task": "segment", "retina_masks": True}
-        return {"mode": "predict", "batch": 1, "model": BUNDLED, **theirs, **fixed}
-
-    def _listen(self, overrides: dict[str, Any]) -> None:
-        """Remember what was said, as opposed to what the host fills in."""
-        self.options, said = arguments.split(overrides)
-        self.said = dict(self.options)
-        self.own_size = said.get("imgsz") is None
-        self._nobodys_conf = 0.25 if host.chosen_conf(said) is None else None
-
-    @property
-    def conf(self) -> float | None:
-        """Rows with a score not above this are left out; None, unless somebody chose a `conf`."""
-        return None if self.args.conf == self._nobodys_conf else self.args.conf
-
-    def _option(self, name: str) -> Any:
-        """An argument of ours as it stands in this run."""
-        return self.said.get(name, arguments.OWN[name].default)
-
-    def reconfigure(self, overrides: dict[str, Any]) -> None:
-        """Take the arguments of another call: what `SAM.track(persist=True)` needs to keep its trackers."""
-        self.args = host.get_cfg(DEFAULT_CFG, self._host_arguments(overrides))
-        self._listen(overrides)
-
-    # Setting up
-
-    def get_model(self) -> SAMModel | SAM2Model:
-        """Load `args.model` (a path or the name of a checkpoint)."""
-        return load_model(self.args.model)
-
-    def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
-        """Put a network to work: ours, a path, Ultralytics' SAM module (its weights are copied), or `args.model`."""
-        with torch.inference_mode(False), torch.no_grad():  # the network outlives this call
-            if isinstance(model, str):
-                model = load_model(model)
-            model = self.get_model() if model is None else adopt(model)
-            self.device = host.select_device(self.args.device, verbose=verbose)
-            half = host.wants_half(self.args)
-            if half and self.device.type == "cpu":
-                LOGGER.warning("half precision is slow on a CPU and rounds masks away: computing in fp32.")
-                half = False
-            form = Form(torch.float16 if half else torch.float32)
-            self.model = in_form(model.to(self.device).eval(), form)
-        host.brand(self.model, half)
-        if self.model.variant == Path(BUNDLED).stem and self.args.verbose:
-            host.say_once(NOT_FOR_PHOTOS)
-        self.torch_dtype = torch.float16 if half else torch.float32
-        self.mean, self.std = self.model.pixel_mean.float(), self.model.pixel_std.float()
-        self.done_warmup = True
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open a source; None goes on with the picture given to `set_image`."""
-        prompter = self._option("prompter")
-        self.prompter = None if prompter is None else Prompter(prompter, self.args.device)
-        if source is None:
-            if self.dataset is None:
-                raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
-            return
-        self.reset_image()
-        host.drop_unsupported(self.args)
-        self.args.retina_masks = True
-        if self.own_size:
-            self.args.imgsz = list(self.model.image_size)
-        host.setup_source(self, source, self.model.stride)
-
-    def set_prompts(self, prompts: dict[str, Any]) -> None:
-        """Store arguments for the next run, which then forgets them."""
-        self.prompts = dict(prompts)
-
-    def stream_inference(self, source: Any = None, model: Any = None, *args: Any, **kwargs: Any) -> Iterator[Results]:
-        """Run over a source, one `Results` a picture."""
-        stored, self.prompts = self.prompts, {}
-        self.said = {**self.options, **{k: v for k, v in stored.items() if v is not None}, **kwargs}
-        arguments.check(self.said)
-        yield from super().stream_inference(source, model, *args, **self.said)
+        if source is not None:
+            self.reset_image()
+        super().setup_source(source, stride)
 
     # The picture
 
@@ -299,22 +207,8 @@ class Predictor(BasePredictor):
         prompts = prediction.prompts or [NOTHING] * len(originals)
         self.segment_all = False
         with host.all_cores():
-            frames = [Frame(*row) for row in zip(originals, self.batch[0], views, prompts, strict=False)]
+            frames = [Frame(*row) for row in zip(originals, self.batch[0], views, prompts, strict=True)]
             return [to_results(prediction.picture(i), frame, self._finish()) for i, frame in enumerate(frames)]
-
-    def _finish(self, keep_empty: bool = True, apart: bool = False) -> Finish:
-        """What becomes of answers; `apart`: each pixel is left to one object where nobody said otherwise."""
-        non_overlap = self._option("non_overlap")
-        return Finish(
-            threshold=self.model.mask_threshold,
-            conf=self.conf,
-            classes=self.args.classes,
-            keep_empty=keep_empty,
-            keep_logits=self._option("logits"),
-            fill_holes=self._option("fill_holes"),
-            min_area=self._option("min_area"),
-            non_overlap=apart if non_overlap is None else non_overlap,
-        )
 
     def inference_features(
         self,
@@ -350,11 +244,7 @@ class Predictor(BasePredictor):
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
         with torch.inference_mode(), host.all_cores():
             answer = answer_prompts(self.model, read, [view], [prompts], "all" if multimask_output else False)
-            if not len(answer.prompt):
-                return None, answer[1].new_zeros((0, 6))
-            cut = resize_to_picture(answer[0], view, self.model.mask_threshold)
-            index = answer.prompt.to(cut.device)[:, None]
-            return cut, torch.cat([boxes_of(cut).float(), answer[1].float()[:, None], index.float()], 1)
+            return cut_out(answer, view, self.model.mask_threshold)
 
     @staticmethod
     def remove_small_regions(masks: Tensor, min_area: float = 0, nms_thresh: float = 0.7) -> tuple[Tensor, Tensor]:

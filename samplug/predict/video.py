@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -132,14 +132,6 @@ class SAM2VideoPredictor(SAM2Predictor):
 
     # The loop
 
-    def stream_inference(self, source: Any = None, model: Any = None, *args: Any, **kwargs: Any) -> Iterator[Results]:
-        """Run over a source, one `Results` a frame; also a run that is broken off lets go of its files and cameras."""
-        try:
-            yield from super().stream_inference(source, model, *args, **kwargs)
-        finally:
-            if hasattr(self.dataset, "close"):
-                self.dataset.close()
-
     def inference(
         self,
         im: Tensor,
@@ -252,6 +244,10 @@ class SAM2VideoPredictor(SAM2Predictor):
     def _result(self, one: Following, rows: Prediction) -> Results:
         finish = self._finish(keep_empty=self._option("keep_lost"), apart=self.non_overlap_masks)
         return one.result(rows[0], rows[1], finish)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without what is being followed: it belongs to a run."""
+        return {**super().__getstate__(), "inference_state": {}, "results": None}
 
     # Prompts at any time
 

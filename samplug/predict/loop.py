@@ -1,0 +1,165 @@
+"""Ultralytics' loop with our arguments and our networks; what is answered is left to the predictors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from samplug import arguments, host
+from samplug.checkpoints import BUNDLED, adopt, load_model
+from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, Results
+from samplug.nn.sam import SAMModel
+from samplug.nn.sam2 import SAM2Model
+from samplug.predict.finish import Finish
+from samplug.predict.precision import Form, in_form
+from samplug.predict.prompter import Prompter
+
+NOT_FOR_PHOTOS = (
+    f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
+    "name mobile_sam.pt, sam_b.pt, sam_l.pt or one of sam2.1_t.pt … sam2.1_l.pt (t, s, b, l), which are fetched."
+)
+
+
+class Loop(BasePredictor):
+    """A `BasePredictor` that knows what was said, by whom, and runs one of our networks.
+
+    Every argument of ours (`samplug.arguments.OWN`) may stand in `overrides`, in `set_prompts` or in the call; the
+    later wins. Without `imgsz` the network's own size is used, without `batch` one picture at a time, without `conf`
+    every prompted mask is kept.
+
+    Attributes:
+        model: the network, shared between predictors and never changed by running.
+        device: where it runs.
+        prompts: what `set_prompts` stored for the next run.
+        prompter: what finds objects by itself, None without `prompter=`.
+        mean, std: (3, 1, 1) pixel statistics, 0-255.
+    """
+
+    mean: Any
+    std: Any
+    outlives_calls = False  # whether `SAM` goes on with the one it has when it is asked for this class again
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        overrides = overrides or {}
+        super().__init__(cfg, self._host_arguments(overrides), _callbacks)
+        self._listen(overrides)
+        self.prompts: dict[str, Any] = {}
+        self.prompter: Prompter | None = None
+
+    @staticmethod
+    def _host_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
+        """Copy the host's arguments out of what was given, with our defaults where nothing was said."""
+        _, theirs = arguments.split(overrides)
+        fixed = {"task": "segment", "retina_masks": True}
+        return {"mode": "predict", "batch": 1, "model": BUNDLED, **theirs, **fixed}
+
+    def _listen(self, overrides: dict[str, Any]) -> None:
+        """Remember what was said, as opposed to what the host fills in."""
+        self.options, said = arguments.split(overrides)
+        self.said = dict(self.options)
+        self.own_size = said.get("imgsz") is None
+        self._nobodys_conf = 0.25 if host.chosen_conf(said) is None else None
+
+    @property
+    def conf(self) -> float | None:
+        """Rows with a score not above this are left out; None, unless somebody chose a `conf`."""
+        return None if self.args.conf == self._nobodys_conf else self.args.conf
+
+    def _option(self, name: str) -> Any:
+        """An argument of ours as it stands in this run."""
+        return self.said.get(name, arguments.OWN[name].default)
+
+    def reconfigure(self, overrides: dict[str, Any]) -> None:
+        """Take the arguments of another call: what `SAM.track(persist=True)` needs to keep its trackers."""
+        self.args = host.get_cfg(DEFAULT_CFG, self._host_arguments(overrides))
+        self._listen(overrides)
+
+    # Setting up
+
+    def get_model(self) -> SAMModel | SAM2Model:
+        """Load `args.model` (a path or the name of a checkpoint)."""
+        return load_model(self.args.model)
+
+    def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
+        """Put a network to work: ours, a path, Ultralytics' SAM module (its weights are copied), or `args.model`."""
+        with torch.inference_mode(False), torch.no_grad():  # the network outlives this call
+            if isinstance(model, str):
+                model = load_model(model)
+            model = self.get_model() if model is None else adopt(model)
+            self.device = host.select_device(self.args.device, verbose=verbose)
+            half = host.wants_half(self.args)
+            if half and self.device.type == "cpu":
+                LOGGER.warning("half precision is slow on a CPU and rounds masks away: computing in fp32.")
+                half = False
+            form = Form(torch.float16 if half else torch.float32)
+            self.model = in_form(model.to(self.device).eval(), form)
+        host.brand(self.model, half)
+        if self.model.variant == Path(BUNDLED).stem and self.args.verbose:
+            host.say_once(NOT_FOR_PHOTOS)
+        self.torch_dtype = torch.float16 if half else torch.float32
+        self.mean, self.std = self.model.pixel_mean.float(), self.model.pixel_std.float()
+        self.done_warmup = True
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """Open a source; None goes on with the picture given to `set_image`."""
+        prompter = self._option("prompter")
+        self.prompter = None if prompter is None else Prompter(prompter, self.args.device)
+        if source is None:
+            if self.dataset is None:
+                raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
+            return
+        host.drop_unsupported(self.args)
+        self.args.retina_masks = True
+        if self.own_size:
+            self.args.imgsz = list(self.model.image_size)
+        host.setup_source(self, source, self.model.stride)
+
+    # Running
+
+    def set_prompts(self, prompts: dict[str, Any]) -> None:
+        """Store arguments for the next run, which then forgets them."""
+        self.prompts = dict(prompts)
+
+    def stream_inference(self, source: Any = None, model: Any = None, *args: Any, **kwargs: Any) -> Iterator[Results]:
+        """Run over a source, one `Results` a picture; also a run that is broken off lets go of files and cameras."""
+        stored, self.prompts = self.prompts, {}
+        self.said = {**self.options, **{k: v for k, v in stored.items() if v is not None}, **kwargs}
+        arguments.check(self.said)
+        try:
+            yield from super().stream_inference(source, model, *args, **self.said)
+        finally:
+            if hasattr(self.dataset, "close"):
+                self.dataset.close()
+
+    def _finish(self, keep_empty: bool = True, apart: bool = False) -> Finish:
+        """What becomes of answers; `apart`: each pixel is left to one object where nobody said otherwise."""
+        non_overlap = self._option("non_overlap")
+        return Finish(
+            threshold=self.model.mask_threshold,
+            conf=self.conf,
+            classes=self.args.classes,
+            keep_empty=keep_empty,
+            keep_logits=self._option("logits"),
+            fill_holes=self._option("fill_holes"),
+            min_area=self._option("min_area"),
+            non_overlap=apart if non_overlap is None else non_overlap,
+        )
+
+    # Going elsewhere
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what does not belong to this process: neither files and cameras in use nor the lock."""
+        state = dict(vars(self), vid_writer={}, prompter=None)
+        del state["_lock"]
+        if hasattr(self.dataset, "close"):
+            state |= dict.fromkeys(("dataset", "batch"))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
