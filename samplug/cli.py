@@ -183,6 +183,8 @@ def flat(words: list[str], known: dict[str, Any]) -> dict[str, Any]:
     given = {}
     for word in words:
         name, equals, text = word.strip().rstrip(",").lstrip("-").partition("=")
+        if name not in known and (name in OWN or fate(name) != ELSEWHERE):
+            raise Refusal(f"{name!r} is an argument of predict and track, and without meaning here.")
         if name not in known:
             refuse_unknown(name, known)
         if not equals and not isinstance(known[name], bool):

@@ -320,6 +320,7 @@ def test_the_shell_measures_and_refuses_in_a_line(nano_file, yolo, tmp_path):  #
         ("dta=x", "'dta' is not an argument. Similar arguments: data"),
         ("data=none.yaml", "none.yaml"),
         ("clicks=0", "clicks=0"),
+        ("points=[[1,2]]", "'points' is an argument of predict and track"),
         ("clicks", "'clicks' needs a value"),
         ("imgsz=large", "imgsz"),
         ("device=99", "device"),

@@ -42,7 +42,9 @@ class Settings:
     split: str = option("val", "part of a data set that has several")
     classes: Any = option(None, "classes that count, in YOLO's and COCO's data sets")
     batch: int | None = option(None, "pictures at once; left out: 8 on a GPU, 1 on a CPU")
-    ask: Any = option(None, f"how objects are asked for, of {', '.join(ASK)}; left out: click and box, in videos mask")
+    ask: Any = option(
+        None, "how objects are asked for: click, box, in videos also mask; left out: click,box, in videos mask"
+    )
     clicks: int = option(20, "most clicks on an object, each in the middle of the largest error")
     feedback: bool = option(True, "give each mask back with the next click")
     objects: int | None = option(None, "most objects of a picture; left out: all, of scenes 3")
@@ -91,14 +93,12 @@ def read(given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any], dict[str, 
         TypeError: a name that is none of theirs; the message has the nearest.
         ValueError: a value that cannot be.
     """
-    ours = {name for name in given if name in accepted()}
-    for name in given.keys() - ours:
+    for name in given.keys() - accepted().keys():
         near = difflib.get_close_matches(name, accepted(), n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"It takes {', '.join(accepted())}."
         raise TypeError(f"{name!r} is no argument of val. {hint}")
     settings = Settings(**{each.name: given[each.name] for each in fields(Settings) if each.name in given})
-    parts = ({name: given[name] for name in names if name in given} for names in (OF_PREDICT, OF_HOST))
-    of_predict, of_host = parts
+    of_predict, of_host = ({name: given[name] for name in names if name in given} for names in (OF_PREDICT, OF_HOST))
     return settings, of_predict, of_host
 
 
@@ -109,7 +109,7 @@ def help_lines() -> list[str]:
         shown = "" if each.default is None else f" ({each.default})"
         lines.append(f"      {each.name:<24}{each.metadata['help']}{shown}")
     shared = ", ".join((*OF_HOST, *OF_PREDICT))
-    return [LAYOUTS, "", *lines, "", "    Also, as for predict: " + "\n      ".join(textwrap.wrap(shared, 110))]
+    return [LAYOUTS, "", *lines, "", "    Also, as for predict: " + "\n      ".join(textwrap.wrap(shared, 90))]
 
 
 def accepted() -> dict[str, Any]:
