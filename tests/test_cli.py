@@ -319,15 +319,38 @@ def test_a_wrong_value_is_refused_in_one_line(predict, words, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_video_is_followed_and_its_labels_carry_ids(predict, files, pictures):
+@pytest.fixture
+def clip(files, pictures):
     writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter_fourcc(*"MJPG"), 5, (320, 240))
     for _ in range(2):
         writer.write(pictures[0])
     writer.release()
-    out = predict("source=clip.avi", "bboxes=[[20, 30, 120, 140]]", "obj_ids=[7]", "save_txt", mode="track")
+    return "clip.avi"
+
+
+def test_a_video_is_followed_and_its_labels_carry_ids(predict, clip):
+    out = predict(f"source={clip}", "bboxes=[[20, 30, 120, 140]]", "obj_ids=[7]", "save_txt", mode="track")
     lines = [path.read_text().split() for path in sorted((out / "labels").glob("clip_*.txt"))]
     assert len(lines) == 2 and (out / "clip.avi").stat().st_size > 0
     assert all(line[-1] == "7" for line in lines if line)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        "{0: {4: {'bboxes': [20, 30, 120, 140]}}, 1: {9: {'points': [200, 120]}}}",
+        '{"0": {"4": {"bboxes": [20, 30, 120, 140]}}, "1": {"9": {"points": [200, 120]}}}',
+        "@plan.json",
+        "plan.json",
+    ],
+    ids=["numbers", "text", "file by @", "file"],
+)
+def test_prompts_by_frame_and_object_are_taken_in_line_and_from_files(predict, clip, prompts):
+    plan = {0: {4: {"bboxes": [20, 30, 120, 140]}}, 1: {9: {"points": [200, 120]}}}
+    Path("plan.json").write_text(json.dumps(plan))
+    out = predict(f"source={clip}", f"prompts={prompts}", "save_txt", "keep_lost=True", mode="track")
+    ids = [[line.split()[-1] for line in (out / "labels" / f"clip_{i}.txt").read_text().splitlines()] for i in (1, 2)]
+    assert ids[0] == ["4"] and set(ids[1]) <= {"4", "9"} and "9" in ids[1]
 
 
 def test_our_own_mistakes_keep_their_traceback():
