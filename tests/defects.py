@@ -70,6 +70,7 @@ MASKS = "test_masks.py"
 EMBEDDINGS = "test_embeddings.py"
 CHECKPOINTS = "test_checkpoints.py"
 DYNAMIC = "test_dynamic.py::test_{}"
+SCORES = "test_measure_scores.py"
 
 DEFECTS = (
     # What a prompt is to the network
@@ -407,6 +408,84 @@ DEFECTS = (
         "self.lessons = [each for each in self.lessons if each.ids]",
         "pass",
         DYNAMIC.format("objects_come_and_go_without_a_trace_in_the_others"),
+    ),
+    # Measuring
+    Defect(
+        "J counts the frame that was shown",
+        "measure/videos.py",
+        "            if place not in shown:\n",
+        "            if place in self.moments:\n",
+        f"{SCORES}::test_j_and_f_leave_out_the_first_frame_and_the_last",
+    ),
+    Defect(
+        "J counts the last frame",
+        "measure/videos.py",
+        "counted = moments[:-1]",
+        "counted = moments",
+        f"{SCORES}::test_j_and_f_leave_out_the_first_frame_and_the_last",
+    ),
+    Defect(
+        "unknown pixels count",
+        "measure/overlap.py",
+        "def boundary_f(found: np.ndarray, wanted: np.ndarray, void: np.ndarray | None = None) -> float:",
+        "def boundary_f(found: np.ndarray, wanted: np.ndarray, unknown=None, void=None) -> float:",
+        f"{SCORES}::test_pixels_that_nobody_knows_count_for_neither",
+    ),
+    Defect(
+        "boundary tolerance rounded down",
+        "measure/overlap.py",
+        "radius = math.ceil(TOLERANCE",
+        "radius = int(TOLERANCE",
+        f"{SCORES}::test_a_boundary_is_met_within_the_tolerance_and_no_further",
+    ),
+    Defect(
+        "a click in the larger, not the deeper error",
+        "measure/pointing.py",
+        "key=lambda error: (error[0], error[2])",
+        "key=lambda error: (error[2], error[0])",
+        f"{SCORES}::test_the_first_click_is_in_the_middle_of_the_object_and_the_next_in_the_deepest_error",
+    ),
+    Defect(
+        "the picture's border is no edge",
+        "measure/pointing.py",
+        "np.pad(mask[top : top + height, left : left + width], 1)",
+        'np.pad(mask[top : top + height, left : left + width], 1, mode="edge")',
+        f"{SCORES}::test_the_pictures_border_is_an_edge",
+    ),
+    Defect(
+        "clicks do not take the mask along",
+        "measure/pictures.py",
+        "self.logits is None or not feedback",
+        "self.logits is None or feedback",
+        "test_measure.py::test_a_click_takes_the_mask_before_along_as_masks_does",
+    ),
+    Defect(
+        "measured in BGR",
+        "measure/entering.py",
+        "stacked = np.stack([letterboxed(image, view)",
+        "stacked = np.stack([letterboxed(image[..., ::-1], view)",
+        "test_measure.py::test_pictures_enter_normalised_in_rgb",
+    ),
+    Defect(
+        "pixels shared in a measured video",
+        "measure/followers.py",
+        "non_overlap: bool = True",
+        "non_overlap: bool = False",
+        "test_measure.py::test_what_is_measured_is_what_the_video_predictor_gives",
+    ),
+    Defect(
+        "polygons filled on whole pixels",
+        "measure/reading.py",
+        "FINE = 4",
+        "FINE = 1",
+        "test_measure_data.py::test_a_pixel_belongs_to_a_polygon_that_covers_half_of_it",
+    ),
+    Defect(
+        "255 is an object",
+        "measure/reading.py",
+        "return [number for number in numbers if number != VOID] or numbers",
+        "return numbers",
+        "test_measure_data.py::test_videos_in_davis_layout_are_read_frame_by_frame",
     ),
 )
 

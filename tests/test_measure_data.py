@@ -55,7 +55,7 @@ def test_a_pixel_belongs_to_a_polygon_that_covers_half_of_it():
     half = polygon_mask([np.reshape(outline(16.4, 8, 39.6, 24.6), (-1, 2))], (HEIGHT, WIDTH))
     assert half[8:25, 16:40].all() and half.sum() == 17 * 24
     triangle = polygon_mask([np.array([[0, 0], [40, 0], [0, 40]])], (HEIGHT, WIDTH))
-    assert triangle.sum() == pytest.approx(800, rel=0.03)
+    assert triangle.sum() == pytest.approx(800, abs=20)  # the pixels on its long side are cut in half
 
 
 def test_parts_of_a_polygon_add_up_and_what_leaves_the_picture_is_cut_off():
