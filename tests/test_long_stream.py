@@ -1,0 +1,105 @@
+"""A stream without end: what is kept stays the same, and nothing that is ever asked for is missing.
+
+SAMPLUG_FRAMES=5000 python -m pytest -m slow -s tests/test_long_stream.py    # the whole length; by default 410 frames
+"""
+
+import gc
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from films import alike
+from weights import randomise
+
+from samplug.predict.video import SAM2VideoPredictor
+from samplug.variants import build
+
+FRAMES = int(os.environ.get("SAMPLUG_FRAMES", 410))
+EARLY, PERIOD = 50, 30  # frames: when memory is full, and from one prompt to the next
+BOXES = {1: [8, 8, 40, 40], 2: [50, 30, 90, 60]}
+SMALL = {
+    "variant": "small",
+    "architecture": "sam2",
+    "embed_dim": 16,
+    "num_heads": 1,
+    "stages": [1, 1, 1, 1],
+    "global_att_blocks": [2],
+    "window_spec": [4, 4, 4, 4],
+    "window_pos_embed_bkg_spatial_size": [4, 4],
+    "image_size": 64,
+    "d_model": 64,
+    "mem_dim": 16,
+    "memory_layers": 1,
+    "memory_feedforward": 64,
+}
+pytestmark = pytest.mark.slow
+
+
+def drawn(count):
+    """Frames of two discs that wander over a wall, made when they are asked for."""
+    rng = np.random.default_rng(0)
+    wall = rng.integers(60, 120, (72, 96, 3), dtype=np.uint8)
+    for t in range(count):
+        frame = wall.copy()
+        for i, colour in enumerate(((40, 60, 220), (220, 140, 40))):
+            centre = 48 + 40 * np.sin(t / (23 + 9 * i) + i), 36 + 28 * np.cos(t / (17 + 5 * i) + i)
+            cv2.circle(frame, np.int32(centre), 12, colour, -1)
+        yield frame
+
+
+def network():
+    """A small network of random weights that sees its objects on most frames, and misses them on some."""
+    model = randomise(build(SMALL))
+    model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.data += 4.0
+    return model
+
+
+def run(frames, every, forget=True):
+    """Results over a stream with a prompt on its first frame and on every so many, and the predictor."""
+    worker = SAM2VideoPredictor(overrides={"imgsz": 64, "verbose": False, "save": False})
+    worker.setup_model(network(), verbose=False)
+    worker.add_callback("on_predict_start", lambda p: setattr(p.inference_state[0].tracker, "_forget", forget))
+    shown = {obj_id: {"bboxes": box} for obj_id, box in BOXES.items()}
+    prompts = dict.fromkeys(range(0, frames, every or frames), shown)
+    said = {"prompts": prompts, "max_prompted": 2, "keep_lost": True, "logits": True}
+    return worker, worker(source=drawn(frames), stream=True, **said)
+
+
+def resident():
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads what Linux says of a process")
+@pytest.mark.parametrize("every", [None, PERIOD], ids=["prompted once", f"prompted every {PERIOD}"])
+def test_memory_stays_the_same_however_long_the_stream(every):
+    worker, results = run(FRAMES + 1, every)
+    state, memory = {}, {}
+    for result in results:
+        state[result.frame] = worker.inference_state[0].tracker.state_bytes()
+        if result.frame >= FRAMES // 4 and result.frame % 10 == 0:
+            gc.collect()
+            memory[result.frame] = resident()
+    assert len(state) == FRAMES + 1 and result.obj_ids == (1, 2)
+    assert {state[frame] for frame in range(EARLY, FRAMES + 1, PERIOD)} == {state[EARLY]}
+    assert max(state.values()) == max(state[frame] for frame in range(EARLY + PERIOD))
+    slope = np.polyfit(list(memory), list(memory.values()), 1)[0]
+    print(
+        f"{state[EARLY]} bytes of state at frame {EARLY}, {state[FRAMES]} at {FRAMES}; {slope:.0f} bytes a frame in all"
+    )
+    assert slope < 200_000 / FRAMES
+
+
+@pytest.mark.parametrize("every", [None, PERIOD], ids=["prompted once", f"prompted every {PERIOD}"])
+def test_forgetting_leaves_every_mask_as_it_is(every):
+    kept, everything = run(200, every, forget=False)
+    pruned, results = run(200, every)
+    results = list(results)
+    assert alike(results, everything)
+    seen = torch.stack([result.presence for result in results]) > 0
+    assert 0.5 < seen.float().mean() < 1
+    sizes = [one.inference_state[0].tracker.state_bytes() for one in (pruned, kept)]
+    assert sizes[0] < sizes[1] / 4
