@@ -72,6 +72,12 @@ OWN: dict[str, Argument] = {
     "update_memory": Argument(
         "teaching", False, "True shows the prompted objects to SAM2DynamicInteractivePredictor, which then finds them"
     ),
+    "bf16": Argument(
+        "speed", False, "True computes in bfloat16, norms and softmax in fp32; half=True is fp16, on a GPU"
+    ),
+    "compile": Argument("speed", False, "True runs through torch.compile, if that answers alike; or a mode of it"),
+    "channels_last": Argument("speed", False, "True keeps maps in memory with their channels last"),
+    "threads": Argument("speed", None, "threads of the CPU; left out: all cores"),
     "points_stride": Argument("everything", 32, "clicks along a side of the grid, when nothing is prompted"),
     "points_batch_size": Argument("everything", 64, "clicks answered in one call"),
     "point_grids": Argument("everything", None, "own grids, one (N, 2) array in 0-1 for each layer of crops"),
@@ -89,6 +95,9 @@ OWN: dict[str, Argument] = {
     "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
 }
 CHOICES = {
+    "bf16": (False, True),
+    "channels_last": (False, True),
+    "compile": (False, True, "default", "reduce-overhead", "max-autotune"),
     "multimask": (False, "best", "all"),
     "resize": ("letterbox", "stretch"),
     "reverse": (False, True, "both"),
@@ -117,29 +126,33 @@ LIMITS = {
     "prompt_every": Limit("a number of frames, 1 or more", 1, whole=True),
     "iou_match": Limit("a number above 0 and up to 1", 1e-6, 1),
     "expire_after": Limit("a number of frames, 1 or more", 1, whole=True),
+    "threads": Limit("a number of threads, 1 or more", 1, whole=True),
 }
 PROMPTS = tuple(name for name, argument in OWN.items() if argument.group == "prompts" and name != "embedding")
 EVERYTHING = tuple(name for name, argument in OWN.items() if argument.group == "everything")
 
 HONOURED = "honoured"
 ALWAYS = "always so"
+OURS = "an argument of ours too"
 IGNORED = "without effect"
 ELSEWHERE = "belongs to another mode"
 
 _HONOURED = """task mode model source data imgsz batch device half quantize conf iou classes save project name exist_ok
     save_txt save_conf save_crop save_frames show show_labels show_conf show_boxes line_width line_thickness verbose
     stream_buffer vid_stride tracker cfg show_masks"""
-_IGNORED = "agnostic_nms augment visualize embed dnn nms max_det rect channels_last compile int8"
+_OURS = "compile channels_last"  # the same in all releases of Ultralytics
+_IGNORED = "agnostic_nms augment visualize embed dnn nms max_det rect int8"
 
 HOST: dict[str, str] = {
     **dict.fromkeys(_HONOURED.split(), HONOURED),
+    **dict.fromkeys(_OURS.split(), OURS),
     **dict.fromkeys(_IGNORED.split(), IGNORED),
     "retina_masks": ALWAYS,
 }
 
 
 def fate(name: str) -> str:
-    """Say what `predict` does with an argument of Ultralytics: one of the four words above."""
+    """Say what `predict` does with an argument of Ultralytics: one of the five words above."""
     return HOST.get(name, ELSEWHERE)
 
 

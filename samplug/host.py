@@ -22,7 +22,8 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.engine.model import Model
 from ultralytics.engine.predictor import BasePredictor
 from ultralytics.engine.results import Results
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, NUM_THREADS
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, NUM_THREADS, patches
+from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import select_device as _select_device
 
 __all__ = [
@@ -41,12 +42,15 @@ __all__ = [
     "drop_unsupported",
     "from_shell",
     "get_cfg",
+    "imread",
     "picture_count",
     "pictures",
     "say_once",
     "select_device",
     "setup_source",
+    "stated_size",
     "wants_half",
+    "warn_once",
 ]
 
 STREAM_METHODS = (
@@ -145,17 +149,17 @@ def select_device(device: Any, verbose: bool = True) -> torch.device:
 
 
 @contextmanager
-def all_cores() -> Iterator[None]:
-    """Compute on every core this process may use, and give the setting back.
+def all_cores(count: int | None = None) -> Iterator[None]:
+    """Compute on so many threads, or on every core this process may use, and give the setting back.
 
     The host's `select_device` leaves one core unused for the whole process, so a detector that ran before would halve
     the speed on two cores. Any other number was chosen by the user (or by OMP_NUM_THREADS) and is kept.
     """
     threads = torch.get_num_threads()
-    if threads != NUM_THREADS or "OMP_NUM_THREADS" in os.environ:
+    if count is None and (threads != NUM_THREADS or "OMP_NUM_THREADS" in os.environ):
         yield
         return
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(count or usable_cores())
     try:
         yield
     finally:
@@ -173,9 +177,33 @@ def say_once(line: str) -> None:
     LOGGER.info(line)
 
 
+@cache
+def warn_once(line: str) -> None:
+    """Log a warning the first time it is due in this process."""
+    LOGGER.warning(line)
+
+
 def from_shell() -> bool:
     """Say whether a command line started this process, which then shows the device line as `yolo` does."""
     return Path(sys.argv[0]).stem in {"yolo", "ultralytics", "samplug"}
+
+
+def stated_size(file: str | Path) -> tuple[int, int] | None:
+    """Read (width, height) in the header of a picture file; None where PIL knows nothing of it.
+
+    The host's `Image.open` fetches a plugin from the network for what it cannot read; this is PIL's own. Nothing is
+    decoded, so its limit against large pictures is lifted.
+    """
+    from PIL import Image
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with getattr(patches, "_image_open", Image.open)(file) as picture:
+            return picture.size
+    except (OSError, SyntaxError, ValueError):
+        return None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def as_bgr(picture: np.ndarray) -> np.ndarray:

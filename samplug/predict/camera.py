@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from samplug import host
 from samplug.host import Results
 from samplug.predict.clips import Shot, as_picture
 from samplug.predict.following import Here
@@ -44,7 +43,7 @@ class SAM2CameraPredictor(SAM2VideoPredictor):
         picture = as_picture(frame)
         if picture is None:
             raise FileNotFoundError(f"{frame} cannot be read as a picture.")
-        with torch.inference_mode(), host.all_cores():
+        with torch.inference_mode(), self._cores():
             if not self.inference_state:
                 self._start()
             one = self.inference_state[0]

@@ -201,7 +201,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
         """
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, "obj_ids": obj_ids, **kwargs}
         self._check(said, update_memory)
-        with host.all_cores():
+        with self._cores():
             if self.features is None or self._key(self.batch[1]) != self._shown:
                 self.get_im_features(im)
             if update_memory and not self._went_on():

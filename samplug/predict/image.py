@@ -62,7 +62,7 @@ class Predictor(Loop):
         if self.im is not None and self._key(im) == self._shown:
             return self.im
         tensor = to_rgb(im if isinstance(im, Tensor) else self.pre_transform(im), self.device)
-        return ((tensor - self.mean) / self.std).to(self.torch_dtype)
+        return self.form.shape((tensor - self.mean) / self.std)
 
     def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
         """Fit each picture into `imgsz`: letterboxed to the top left, or stretched with anti-aliasing."""
@@ -78,7 +78,7 @@ class Predictor(Loop):
                 f"set_image takes one picture, not {len(self.dataset)}: give a list as the source instead."
             )
         self.batch = next(iter(self.dataset))
-        with torch.inference_mode(), host.all_cores():
+        with torch.inference_mode(), self._cores():
             self.im = self.preprocess(self.batch[1])
             self.features = self.get_im_features(self.im)
         self._shown = self._key(self.batch[1])
@@ -87,7 +87,7 @@ class Predictor(Loop):
         """Encode one picture for another run or process: `Embedding.save`, then `embedding=` of a later call."""
         self.set_image(image)
         (picture,), (view,) = host.pictures(self.batch[1]), self._views(self.im, self.batch[1])
-        return Embedding.of(self.model, picture, read_features(self.features), view)
+        return Embedding.of(self.plain, picture, read_features(self.features), view)
 
     def reset_image(self) -> None:
         """Forget the picture and its features."""
@@ -97,7 +97,7 @@ class Predictor(Loop):
         """What the features of a picture depend on, besides the network."""
         if len(originals) != 1:
             return None
-        return picture_fingerprint(host.pictures(originals)[0]), tuple(self.imgsz), self._option("resize")
+        return picture_fingerprint(host.pictures(originals)[0]), tuple(self.imgsz), self._option("resize"), self.form
 
     def get_im_features(self, im: Tensor) -> Tensor | dict[str, Tensor | list[Tensor]]:
         """Encode (F, 3, h, w): (F, C, h/16, w/16) for SAM; {"image_embed", "high_res_feats"} for SAM 2."""
@@ -135,7 +135,7 @@ class Predictor(Loop):
             PromptError: a prompt cannot be read or does not fit the picture.
         """
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
-        with host.all_cores():
+        with self._cores():
             frames = self._frames(im, said)
             self.segment_all = not any(frame.prompts.given for frame in frames)
             if self.segment_all:
@@ -206,7 +206,7 @@ class Predictor(Loop):
         originals, views = host.pictures(orig_imgs), self._views(img, orig_imgs)
         prompts = prediction.prompts or [NOTHING] * len(originals)
         self.segment_all = False
-        with host.all_cores():
+        with self._cores():
             frames = [Frame(*row) for row in zip(originals, self.batch[0], views, prompts, strict=True)]
             return [to_results(prediction.picture(i), frame, self._finish()) for i, frame in enumerate(frames)]
 
@@ -242,7 +242,7 @@ class Predictor(Loop):
         shape = dst_shape or (16 * read.grid[0], 16 * read.grid[1])
         view = View(src_shape, shape, self._option("resize"))
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
-        with torch.inference_mode(), host.all_cores():
+        with torch.inference_mode(), self._cores():
             answer = answer_prompts(self.model, read, [view], [prompts], "all" if multimask_output else False)
             return cut_out(answer, view, self.model.mask_threshold)
 
@@ -290,7 +290,7 @@ class Predictor(Loop):
         if embedding is not None:
             given = embedding if isinstance(embedding, Embedding) else Embedding.load(embedding)
             picture = frames[0].picture if frames[0].picture.any() else None  # black: the picture is not at hand
-            given.check(self.model, picture, frames[0].view)
+            given.check(self.plain, picture, frames[0].view)
             return given.features.to(self.device, self.torch_dtype)
         known = self._known_features()
         return read_features(self.get_im_features(im)) if known is None else known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from torch import nn
 
 from samplug import arguments, host
 from samplug.checkpoints import BUNDLED, adopt, load_model
-from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, Results
+from samplug.host import DEFAULT_CFG, BasePredictor, Results
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.predict.finish import Finish
-from samplug.predict.precision import Form, in_form
 from samplug.predict.prompter import Prompter
+from samplug.predict.switches import asked_form, network_in
 
 NOT_FOR_PHOTOS = (
     f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
@@ -34,6 +35,7 @@ class Loop(BasePredictor):
 
     Attributes:
         model: the network, shared between predictors and never changed by running.
+        plain: the network in float32, which `model` is or was made from.
         device: where it runs.
         prompts: what `set_prompts` stored for the next run.
         prompter: what finds objects by itself, None without `prompter=`.
@@ -42,6 +44,7 @@ class Loop(BasePredictor):
 
     mean: Any
     std: Any
+    follows = False  # whether it follows objects through memory
     outlives_calls = False  # whether `SAM` goes on with the one it has when it is asked for this class again
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
@@ -92,18 +95,19 @@ class Loop(BasePredictor):
                 model = load_model(model)
             model = self.get_model() if model is None else adopt(model)
             self.device = host.select_device(self.args.device, verbose=verbose)
-            half = host.wants_half(self.args)
-            if half and self.device.type == "cpu":
-                LOGGER.warning("half precision is slow on a CPU and rounds masks away: computing in fp32.")
-                half = False
-            form = Form(torch.float16 if half else torch.float32)
-            self.model = in_form(model.to(self.device).eval(), form)
-        host.brand(self.model, half)
+            self.plain = model.to(self.device).eval()
+        self._take_form()
         if self.model.variant == Path(BUNDLED).stem and self.args.verbose:
             host.say_once(NOT_FOR_PHOTOS)
-        self.torch_dtype = torch.float16 if half else torch.float32
-        self.mean, self.std = self.model.pixel_mean.float(), self.model.pixel_std.float()
+        self.mean, self.std = self.plain.pixel_mean.float(), self.plain.pixel_std.float()
         self.done_warmup = True
+
+    def _take_form(self, size: tuple[int, int] | None = None) -> None:
+        """Compute as was asked for from now on; compiled as soon as the size (h, w) of the input is known."""
+        self.form = asked_form(self.args, self._option, self.device)
+        self.model = network_in(self.form, self.plain, size, self.follows)
+        self.torch_dtype = self.form.dtype
+        host.brand(self.model, self.torch_dtype == torch.float16)
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open a source; None goes on with the picture given to `set_image`."""
@@ -112,12 +116,20 @@ class Loop(BasePredictor):
         if source is None:
             if self.dataset is None:
                 raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
-            return
+        else:
+            self._open_source(source)
+        self._take_form((self.imgsz[0], self.imgsz[1]))
+
+    def _open_source(self, source: Any) -> None:
         host.drop_unsupported(self.args)
         self.args.retina_masks = True
         if self.own_size:
-            self.args.imgsz = list(self.model.image_size)
-        host.setup_source(self, source, self.model.stride)
+            self.args.imgsz = list(self.plain.image_size)
+        host.setup_source(self, source, self.plain.stride)
+
+    def _cores(self) -> AbstractContextManager:
+        """Compute on as many threads as were asked for, else on every core."""
+        return host.all_cores(self._option("threads"))
 
     # Running
 

@@ -52,6 +52,8 @@ class SAM2VideoPredictor(SAM2Predictor):
         clear_non_cond_mem_for_multi_obj: also where there are several objects.
     """
 
+    follows = True
+
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         super().__init__(cfg, overrides, _callbacks)
         self.non_overlap_masks = True
@@ -165,7 +167,7 @@ class SAM2VideoPredictor(SAM2Predictor):
         if self.batch is None:
             raise RuntimeError(START)
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
-        with host.all_cores():
+        with self._cores():
             frames = self._frames_in_hand(im)
             self._open(frames, said)
             backwards = isinstance(self.dataset, Clips) and self.dataset.backwards
@@ -232,7 +234,7 @@ class SAM2VideoPredictor(SAM2Predictor):
     def postprocess(self, preds: Prediction | tuple, img: Tensor, orig_imgs: list | Tensor) -> list[Results]:
         """Bring the objects' masks to the size of their pictures, one `Results` a stream."""
         prediction = preds if isinstance(preds, Prediction) else Prediction(*preds)
-        with host.all_cores():
+        with self._cores():
             return [self._result(one, prediction.picture(slot)) for slot, one in self.inference_state.items()]
 
     def run_callbacks(self, event: str) -> None:
@@ -299,7 +301,7 @@ class SAM2VideoPredictor(SAM2Predictor):
             read_object(obj_id, spelled, None)
             one.timeline.add(frame_idx, {int(obj_id): spelled})
             return torch.zeros(0, 1, 1), torch.zeros(0)
-        with torch.inference_mode(), host.all_cores():
+        with torch.inference_mode(), self._cores():
             number = here.number if frame_idx is None else frame_idx
             output = self._show(one, here, number, obj_id, spelled)
             self._renew(one)
@@ -361,7 +363,7 @@ class SAM2VideoPredictor(SAM2Predictor):
 
     def propagate_in_video_preflight(self) -> None:
         """Make the memories of new prompts now; the next frame would do it."""
-        with torch.inference_mode(), host.all_cores():
+        with torch.inference_mode(), self._cores():
             for one in self.inference_state.values():
                 if one.features is not None:
                     one.objects = one.tracker.step()
