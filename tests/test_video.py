@@ -227,3 +227,10 @@ def test_two_runs_in_turn_equal_two_runs(network, frames):
     turns = zip(*(follow(network, part, bboxes=[BOX]) for part in (frames[:3], frames[3:6])), strict=True)
     mixed = list(zip(*turns, strict=True))
     assert alike(mixed[0], alone[0]) and alike(mixed[1], alone[1])
+
+
+def test_ids_that_ultralytics_cannot_count_get_classes_that_it_can(network, frames, capture_log):
+    ids = [-3, 2**40]
+    results = list(follow(network, frames[:2], {"verbose": True}, bboxes=[BOX, OTHER], obj_ids=ids, keep_lost=True))
+    assert results[1].obj_ids == tuple(ids) and results[1].boxes.cls.tolist() == [131069, 65536]
+    assert results[1].names == {131069: "-3", 65536: str(2**40)} and "1 -3" in " ".join(capture_log)

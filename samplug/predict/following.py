@@ -16,7 +16,7 @@ from samplug.nn.frames import FrameOutput
 from samplug.nn.sam2 import ABSENT_LOGIT, CERTAIN_PRESENCE
 from samplug.nn.types import Features
 from samplug.predict.clips import Clip
-from samplug.predict.finish import Finish, Rows, Shown, finished
+from samplug.predict.finish import Finish, Rows, Shown, finished, own_class
 from samplug.predict.matching import Matches, boxes_of_finds, clicks_inside, edges_of, iou, lie_in, match
 from samplug.predict.timeline import Timeline
 from samplug.prompts import Prompt, Prompts
@@ -239,8 +239,9 @@ class Following:
         """
         assert self.here is not None
         ids = torch.tensor(self.objects.ids, dtype=torch.int64)
-        kinds = [self.classes.get(obj_id, obj_id) for obj_id in self.objects.ids]
-        names = {number: str(number) for number in kinds} | self.names
+        kinds = [self.classes.get(obj_id, own_class(obj_id)) for obj_id in self.objects.ids]
+        unnamed = {own_class(obj_id): str(obj_id) for obj_id in self.objects.ids if obj_id not in self.classes}
+        names = {number: str(number) for number in kinds} | unnamed | self.names
         rows = Rows(logits, scores, torch.tensor(kinds, dtype=torch.int64), names, ids)
         result, chosen = finished(rows, self.here, finish)
         output, nothing = self.objects.output, torch.zeros(0)
