@@ -40,6 +40,8 @@ class Scene:
 
 @dataclass(eq=False)
 class Canvas:
+    """A picture in the making, which layer lies on top at each pixel, and which layers make an object."""
+
     image: np.ndarray  # (H, W, 3) float32
     top: np.ndarray  # (H, W) int16, the layer on top
     objects: list[list[int]] = field(default_factory=list)  # layers of each object
@@ -49,9 +51,11 @@ class Canvas:
 
     @property
     def side(self) -> float:
+        """Of a square of the same area, in pixels."""
         return float(np.sqrt(self.top.size))
 
     def add(self, layers: list[int], whole: int = -1) -> int:
+        """Make an object of layers, a part of the object `whole` if one is named; returns its number."""
         self.objects.append(layers)
         self.whole.append(whole)
         return len(self.objects) - 1
@@ -101,7 +105,7 @@ class Painter:
         self.palette: list[np.ndarray] = []
 
     def backdrop(self, height: int, width: int) -> Canvas:
-        """A background alone, in one piece or divided; it chooses the surfaces that the scene's objects share, if any."""
+        """A background alone, in one piece or divided; chooses the surfaces that objects may share."""
         self.palette = []
         if self.rng.random() < 0.45:
             self.palette = [self.surface(height, width) for _ in range(int(self.rng.integers(2, 4)))]
@@ -125,6 +129,7 @@ class Painter:
         return canvas
 
     def surface(self, height: int, width: int) -> np.ndarray:
+        """One that the scene's objects share, if they do, or a new one of this size."""
         rng = self.rng
         if self.palette and rng.random() < 0.9:
             return self.palette[int(rng.integers(len(self.palette)))]
@@ -132,11 +137,10 @@ class Painter:
         return families[int(rng.integers(len(families)))](rng, height, width)
 
     def outline(self) -> shapes.Shape:
+        """One of any family, in its own unit."""
         return self.outlines[int(self.rng.integers(len(self.outlines)))](self.rng)
 
-    def cover(
-        self, canvas: Canvas, outline: shapes.Shape, size: float, centre: np.ndarray | None = None
-    ) -> np.ndarray:
+    def cover(self, canvas: Canvas, outline: shapes.Shape, size: float, centre: np.ndarray | None = None) -> np.ndarray:
         """Coverage of an outline put somewhere; `size` is the square root of its area in pixels."""
         rng = self.rng
         height, width = canvas.top.shape
@@ -166,6 +170,7 @@ class Painter:
         canvas.regions = len(sites)
 
     def single(self, canvas: Canvas) -> None:
+        """One object of one surface."""
         cover = self.cover(canvas, self.outline(), self.size(canvas))
         self.shadow(canvas, cover)
         canvas.add([canvas.paint(cover, self.shaded(canvas, cover))])

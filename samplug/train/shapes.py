@@ -148,6 +148,6 @@ def fill(shape: Shape, height: int, width: int) -> np.ndarray:
     """Coverage (height, width) uint8 of a placed shape, with soft edges; 128 and more counts as the object."""
     canvas = np.zeros((height, width), np.uint8)
     for part in shape:
-        fixed = [np.round(contour * (1 << _SHIFT)).astype(np.int32) for contour in part]
+        fixed = [np.rint(contour * (1 << _SHIFT)).astype(np.int32) for contour in part]
         cv2.fillPoly(canvas, fixed, 255, cv2.LINE_AA, _SHIFT)
     return canvas

@@ -55,7 +55,7 @@ def _second(rng: np.random.Generator, first: np.ndarray) -> np.ndarray:
 
 
 def _mix(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return first + weight[..., None] * (second - first)
+    return cv2.merge([weight * change + start for start, change in zip(first, second - first, strict=True)])
 
 
 def _ramp(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def _ramp(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def plain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """One colour with next to no variation."""
     grain = noise(rng, height, width) * np.float32(rng.uniform(0, 0.015))
-    return colour(rng) + grain[..., None]
+    return cv2.merge([shade + grain for shade in colour(rng)])
 
 
 def gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
