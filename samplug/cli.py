@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from samplug import __version__
 from samplug.arguments import ELSEWHERE, HOST, OWN, check, fate, split
 
-MODES = ("predict", "track", "val")
+MODES = ("predict", "track", "val", "benchmark")
 HOST_MODES = ("train", "val", "predict", "export", "track", "benchmark")
 HOST_TASKS = ("detect", "segment", "semantic", "depth", "classify", "pose", "obb")
 HOST_COMMANDS = ("settings", "cfg", "copy-cfg", "login", "logout", "solutions")

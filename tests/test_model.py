@@ -208,7 +208,7 @@ def test_wrong_calls_say_what_is_right(model, pictures):
         model.predict(pictures[0], boxes=BOXES)
     with pytest.raises(ValueError, match="yaml"):
         SAM("sam2.yaml")
-    for mode in ("train", "export", "benchmark"):
+    for mode in ("train", "export"):
         with pytest.raises(NotImplementedError, match="yet"):
             getattr(model, mode)()
 
