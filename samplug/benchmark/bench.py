@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from samplug import __version__
-from samplug.benchmark import alone, grids, meta, pictures, stock, videos
+from samplug.benchmark import alone, grids, meta, pictures, stock, switched, videos
 from samplug.benchmark.folder import run_folder
 from samplug.benchmark.ours import Ours
 from samplug.benchmark.report import Report
@@ -33,6 +33,7 @@ PARTS: dict[str, type[Part]] = {
     "decoder": pictures.Decoder,
     "everything": grids.Everything,
     "video": videos.Video,
+    "switches": switched.Switches,
     "memory": alone.Memory,
     "startup": alone.Startup,
 }
@@ -72,7 +73,8 @@ def job_of(settings: Settings, row: Row, weights: dict[str, Tensor] | None) -> J
     if settings.half and device.type == "cpu":
         raise ValueError("half=True is for a GPU: a CPU is slow in fp16. bf16=True is there for CPUs too.")
     dtype = torch.float16 if settings.half else torch.bfloat16 if settings.bf16 else torch.float32
-    return Job(row, weights, settings.imgsz or row.image_size, device, dtype, settings.compile, settings.channels_last)
+    mode = "default" if settings.compile is True else settings.compile or ""
+    return Job(row, weights, settings.imgsz or row.image_size, device, dtype, mode, settings.channels_last)
 
 
 def device_of(name: str) -> torch.device:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 FAR = {torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}  # of the largest logit, for one answer
 PARTNER = 0.95  # IoU from which two masks are the same one
-DRIFTED = 0.1  # after some frames of a video, where peers put memories away in half precision
+# after some frames of a video: peers put memories away in half precision
+DRIFTED = {torch.float32: 0.1, torch.float16: 0.2, torch.bfloat16: 0.5}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Everything(Part):
         right = masks[stage.reference.name] if own else stage.reference.everything(drawn, grid)
         deviations = {name: Deviation.of_masks(found, right) for name, found in masks.items()}
         case = f"{side}x{side}, {len(right)} masks"
-        stage.note("everything", case, seconds, deviations, UNPAIRED[stage.job.dtype])
+        stage.note("everything", case, seconds, deviations, UNPAIRED)
 
 
 def threshold(runner: Runner, drawn: Tensor, side: int) -> float:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from samplug.benchmark.runner import Grid, Job, Reply, Runner, normalised
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
+from samplug.predict.compiled import compiled
 from samplug.predict.everything import Settings, segment_everything
 from samplug.predict.precision import Form, in_form
 from samplug.tracking import Tracker
@@ -25,11 +26,16 @@ class Ours(Runner):
         super().__init__(job)
         model = job.row.build()
         model.load_state_dict(job.state, strict=True)
-        self.model = in_form(model.to(job.device).eval(), Form(job.dtype, job.channels_last))
+        self.form = Form(job.dtype, job.channels_last, job.compile)
+        self.model = in_form(model.to(job.device).eval(), self.form)
+        if job.compile:
+            size = job.size, job.size
+            self.model, why = compiled(self.model, job.compile, size, follows=isinstance(model, SAM2Model))
+            if why:
+                warnings.warn(f"compile={job.compile}: {why}. Going on without.", stacklevel=2)
 
     def _input(self, pixels: Tensor) -> Tensor:
-        layout = torch.channels_last if self.job.channels_last else torch.preserve_format
-        return normalised(pixels).to(self.dtype, memory_format=layout)
+        return self.form.shape(normalised(pixels))
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Run the image encoder."""

@@ -34,7 +34,7 @@ class Encoder(Part):
         one = on(clicks(1, stage.job.size), stage.job.device)
         works = {name: partial(runner.encode, pixels) for name, runner in stage.runners.items()}
         seconds, _ = by_turns(works, stage.settings.rounds, stage.job.device, stage.ticker("encoder", 1.0))
-        stage.note("encoder", "1 picture", seconds, deviations(self, one), FAR[stage.job.dtype])
+        stage.note("encoder", "1 picture", seconds, deviations(self, one), FAR)
 
 
 class Decoder(Part):
@@ -64,7 +64,7 @@ class Decoder(Part):
             repeats = stage.settings.rounds * (QUICK if count <= FEW else 1)
             tick = stage.ticker(f"decoder, {case}", OF_AN_ENCODER * count)
             seconds, answers = by_turns(works, repeats, stage.job.device, tick)
-            stage.note("decoder", case, seconds, deviations(self, prompts, answers), FAR[stage.job.dtype])
+            stage.note("decoder", case, seconds, deviations(self, prompts, answers), FAR)
 
 
 def picture_of(part: Part) -> Tensor:

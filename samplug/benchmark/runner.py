@@ -30,7 +30,7 @@ class Job:
         size: side of the input.
         device: where it runs.
         dtype: what it should compute in, float32, float16 or bfloat16.
-        compile: through torch.compile.
+        compile: mode of torch.compile; empty for none.
         channels_last: maps with channels last.
     """
 
@@ -39,7 +39,7 @@ class Job:
     size: int
     device: torch.device
     dtype: torch.dtype = torch.float32
-    compile: bool = False
+    compile: str = ""
     channels_last: bool = False
 
     @cached_property

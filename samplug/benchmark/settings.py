@@ -9,6 +9,7 @@ from typing import Any
 
 PARTS = ("encoder", "decoder", "everything", "video", "switches", "memory", "startup")
 PEERS = ("ultralytics", "sam2", "vos_optimized", "segment-anything", "transformers")
+MODES = ("default", "reduce-overhead", "max-autotune")
 LISTS = ("parts", "peers", "prompts", "objects")
 
 
@@ -38,7 +39,9 @@ class Settings:
     threads: int | None = choice(None, "of the CPU, for everybody; left out: all cores")
     half: bool = choice(False, "fp16, on a GPU")
     bf16: bool = choice(False, "bfloat16, for those who have it")
-    compile: bool = choice(False, "through torch.compile, samplug alone: sam2's own is the peer vos_optimized")
+    compile: bool | str = choice(
+        False, "samplug through torch.compile, True or a mode; sam2's own way is the peer vos_optimized"
+    )
     channels_last: bool = choice(False, "maps with channels last, samplug alone")
     project: str | None = choice(None, "folder of the run's folder")
     name: str | None = choice(None, "name of the run's folder")
@@ -56,6 +59,7 @@ class Settings:
         for name in ("rounds", "frames", "points_stride"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give a whole number above 0.")
+        among("compile", () if isinstance(self.compile, bool) else (self.compile,), MODES)
         if self.half and self.bf16:
             raise ValueError("half=True and bf16=True: give one of the two.")
 

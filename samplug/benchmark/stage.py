@@ -29,7 +29,7 @@ class Stage:
     @cached_property
     def reference(self) -> Runner:
         """Our network in float32 as it comes, which answers are compared with."""
-        plain = replace(self.job, dtype=torch.float32, compile=False, channels_last=False)
+        plain = replace(self.job, dtype=torch.float32, compile="", channels_last=False)
         same = (plain.dtype, plain.compile, plain.channels_last)
         as_it_runs = (self.job.dtype, self.job.compile, self.job.channels_last)
         return self.runners[Ours.name] if same == as_it_runs else Ours(plain)
@@ -44,8 +44,9 @@ class Stage:
         case: str,
         seconds: Mapping[str, Sequence[float]],
         deviations: Mapping[str, Deviation] | None = None,
-        allowed: float = 0.0,
+        allowed: Mapping[torch.dtype, float] | None = None,
         unit: str = "s",
+        runners: Mapping[str, Runner] | None = None,
     ) -> None:
         """Write down what a case took, seconds or megabytes.
 
@@ -54,11 +55,14 @@ class Stage:
             case: of it.
             seconds: by who did it.
             deviations: how far their answers are from the reference.
-            allowed: how far is near enough.
+            allowed: how far is near enough, by what is computed in.
             unit: of what was read.
+            runners: who they are; left out: those that take part in everything.
         """
+        runners = self.runners if runners is None else runners
         for name, values in seconds.items():
             deviation = (deviations or {}).get(name)
+            dtype = runners[name].dtype if name in runners else torch.float32
             self.report.rows.append(
                 Row(
                     part,
@@ -66,9 +70,9 @@ class Stage:
                     name,
                     tuple(values),
                     unit,
-                    dtype=str(self.runners[name].dtype).removeprefix("torch.") if name in self.runners else "",
+                    dtype=str(dtype).removeprefix("torch."),
                     deviation=deviation,
-                    far=deviation is not None and not deviation.distance <= allowed,
+                    far=deviation is not None and not deviation.distance <= (allowed or {})[dtype],
                 )
             )
         self.progress.say(self.report.line(part, case))

@@ -41,7 +41,7 @@ class Video(Part):
     @property
     def warms_up(self) -> bool:
         """Whether a pass goes before that is not timed: where kernels are chosen or compiled on the way."""
-        return self.stage.job.device.type != "cpu" or self.stage.settings.compile
+        return self.stage.job.device.type != "cpu" or bool(self.stage.job.compile)
 
     @property
     def passes(self) -> int:
