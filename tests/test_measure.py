@@ -300,7 +300,7 @@ def test_a_wrong_call_is_told_what_is_right(model, given, message):
 
 
 def test_a_network_without_memory_measures_pictures_alone(tmp_path, davis):  # noqa: F811
-    from weights import randomise
+    from samplug.benchmark.weights import randomise
 
     from samplug.measure.reading import DataError
     from samplug.measure.run import val
@@ -309,6 +309,13 @@ def test_a_network_without_memory_measures_pictures_alone(tmp_path, davis):  # n
     network = randomise(build({"variant": "mobile_sam"})).eval()
     with pytest.raises(DataError, match="need SAM 2 or 2.1; this is mobile_sam"):
         val(network, {"data": davis, "verbose": False})
+
+
+def test_data_without_any_object_is_refused(model, tmp_path):
+    save_picture(tmp_path / "images" / "a.jpg")
+    save_index(tmp_path / "masks" / "a.png", np.zeros((48, 64)))
+    with pytest.raises(ValueError, match="holds no object to measure"):
+        model.val(data=tmp_path, imgsz=64, verbose=False)
 
 
 @pytest.mark.host

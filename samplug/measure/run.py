@@ -58,6 +58,11 @@ def val(model: Network, given: Mapping[str, Any]) -> Measured:
     if len(data.videos) and isinstance(worker.model, SAM2Model):
         measured.videos = videos.measure(worker.model, _told(data.videos, "videos", worker), size, following)
         measured.tables.append(videos_table(measured.videos, len(data.videos)))
+    if not any(found.rows for found in (measured.pictures, *measured.videos.values()) if found is not None):
+        raise DataError(
+            f"data={settings.data} holds no object to measure: masks are empty, or those of videos end with the frame "
+            "after the one where an object comes."
+        )
     measured.save(settings.plots)
     if worker.args.verbose:
         LOGGER.info(f"\n{measured}\n\nResults saved to {measured.save_dir}")
