@@ -301,7 +301,6 @@ def test_a_wrong_call_is_told_what_is_right(model, given, message):
 
 def test_a_network_without_memory_measures_pictures_alone(tmp_path, davis):  # noqa: F811
     from samplug.benchmark.weights import randomise
-
     from samplug.measure.reading import DataError
     from samplug.measure.run import val
     from samplug.variants import build

@@ -50,14 +50,8 @@ def val(model: Network, given: Mapping[str, Any]) -> Measured:
     worker.setup_model(model, verbose=host.from_shell())
     size = _size(worker)
     asking, following = _asking(settings, worker, of_predict), _following(settings, worker, of_predict)
-    data = _opened(settings, worker.model)
     measured = Measured(worker.save_dir, about=_about(worker, settings, size))
-    if len(data.pictures):
-        measured.pictures = pictures.measure(worker.model, _told(data.pictures, "pictures", worker), size, asking)
-        measured.tables.append(pictures_table(measured.pictures, len(data.pictures)))
-    if len(data.videos) and isinstance(worker.model, SAM2Model):
-        measured.videos = videos.measure(worker.model, _told(data.videos, "videos", worker), size, following)
-        measured.tables.append(videos_table(measured.videos, len(data.videos)))
+    _measure(measured, worker, _opened(settings, worker.model), size, asking, following)
     if not any(found.rows for found in (measured.pictures, *measured.videos.values()) if found is not None):
         raise DataError(
             f"data={settings.data} holds no object to measure: masks are empty, or those of videos end with the frame "
@@ -67,6 +61,19 @@ def val(model: Network, given: Mapping[str, Any]) -> Measured:
     if worker.args.verbose:
         LOGGER.info(f"\n{measured}\n\nResults saved to {measured.save_dir}")
     return measured
+
+
+def _measure(
+    measured: Measured, worker: Predictor, data: Data, size: Size, asking: Asking, following: Following
+) -> None:
+    """Measure on pictures, on videos, or on both."""
+    model = worker.model
+    if len(data.pictures):
+        measured.pictures = pictures.measure(model, _told(data.pictures, "pictures", worker), size, asking)
+        measured.tables.append(pictures_table(measured.pictures, len(data.pictures)))
+    if len(data.videos) and isinstance(model, SAM2Model):
+        measured.videos = videos.measure(model, _told(data.videos, "videos", worker), size, following)
+        measured.tables.append(videos_table(measured.videos, len(data.videos)))
 
 
 def _size(worker: Predictor) -> Size:
