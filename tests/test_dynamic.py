@@ -12,14 +12,15 @@ import pytest
 import torch
 from films import BOX, OTHER, film, write_video
 from test_streams import Cameras
-from weights import randomise
 
 import samplug
 from samplug import SAM, PromptError, SAM2DynamicInteractivePredictor
 from samplug.array_files import write
+from samplug.benchmark.weights import randomise
 from samplug.checkpoints import load_model
 from samplug.nn.layers import sine_positions
 from samplug.predict.bank_files import FORMAT, MemoryBankError
+from samplug.tracking import bank
 from samplug.tracking.bank import MemoryBank
 from samplug.variants import build
 
@@ -304,6 +305,21 @@ def test_objects_come_and_go_without_a_trace_in_the_others(network, pictures, ta
             call()
 
 
+def test_objects_found_together_as_on_a_gpu_are_those_found_one_by_one(taught, pictures, monkeypatch):
+    taught(pictures[1], bboxes=[[30, 30, 110, 150]] * 2, obj_ids=[5, -3], update_memory=True)
+    alone = taught(pictures[2])[0]
+    sizes = [past.memories.shape[1] for past in map(taught._past, (7, -3, 5))]
+    assert sizes == [1, 2, 1]
+    even = lambda sizes, _: [[i for i, size in enumerate(sizes) if size == each] for each in set(sizes)]  # noqa: E731
+    monkeypatch.setattr(bank, "even_batches", even)
+    together = taught(pictures[2])[0]
+    assert together.obj_ids == alone.obj_ids == (7, -3, 5)
+    torch.testing.assert_close(together.logits, alone.logits, rtol=1e-4, atol=1e-3)
+    shown = ready(taught.model)
+    shown(pictures[0], bboxes=BOXES, obj_ids=[7, -3], update_memory=True)
+    torch.testing.assert_close(shown.memory_bank[0].memories, taught.memory_bank[0].memories, rtol=1e-4, atol=1e-4)
+
+
 def test_forgetting_a_picture_is_as_if_it_had_not_been_shown(taught, pictures):
     before = taught(pictures[2])
     taught(pictures[1], bboxes=[[30, 30, 110, 150]] * 2, obj_ids=[7, -3], update_memory=True)
@@ -546,27 +562,27 @@ def test_what_is_no_memory_bank_is_refused(taught, pictures, tmp_path):
     refused(taught, tmp_path / "b.npz", f"format 'samplug embedding 1', this samplug reads '{FORMAT}'")
 
 
-def rewritten(bank, model, path, tensors=None, **changes):
+def rewritten(memory, model, path, tensors=None, **changes):
     """A file of this memory with other words in its header."""
     from samplug.embeddings import model_fingerprint
 
     header = {
         "format": FORMAT,
         "model": model_fingerprint(model),
-        "slots": bank.slots,
+        "slots": memory.slots,
         "classes": [],
         "names": [],
-        "lessons": [[each.name, each.ids, each.presence, each.grid] for each in bank],
+        "lessons": [[each.name, each.ids, each.presence, each.grid] for each in memory],
     }
-    tensors = {f"memories_{i}": each.memories for i, each in enumerate(bank)} if tensors is None else tensors
+    tensors = {f"memories_{i}": each.memories for i, each in enumerate(memory)} if tensors is None else tensors
     write(path, header | changes, tensors)
 
 
 def test_a_file_that_contradicts_itself_is_refused(taught, tmp_path):
-    bank, path = taught.memory_bank, tmp_path / "a.npz"
-    rewritten(bank, taught.model, path)
+    memory, path = taught.memory_bank, tmp_path / "a.npz"
+    rewritten(memory, taught.model, path)
     taught.load_memory(path)
-    memories = bank[0].memories
+    memories = memory[0].memories
     for change in (
         {"slots": [7]},
         {"slots": [7, -3, 7]},
@@ -585,7 +601,7 @@ def test_a_file_that_contradicts_itself_is_refused(taught, tmp_path):
         {"tensors": {"memories_0": memories[..., :3]}},
         {"tensors": {"memories_0": memories * torch.nan}},
     ):
-        rewritten(bank, taught.model, path, **change)
+        rewritten(memory, taught.model, path, **change)
         refused(taught, path, "It is damaged")
 
 
@@ -607,6 +623,7 @@ def test_a_file_that_was_cut_off_or_changed_is_refused_or_loads_and_nothing_else
             continue
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_the_old_file(taught, network, tmp_path):
     path = tmp_path / "a.npz"
     taught.save_memory(path)

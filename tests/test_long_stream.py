@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from films import alike
-from weights import randomise
 
+from samplug.benchmark.weights import randomise
 from samplug.predict.video import SAM2VideoPredictor
 from samplug.variants import build
 

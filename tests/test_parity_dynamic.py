@@ -9,9 +9,9 @@ fails on their shape); prompts without `update_memory=True` are refused (theirs 
 import numpy as np
 import pytest
 import torch
-from weights import random_checkpoint
 
 from samplug import SAM2DynamicInteractivePredictor
+from samplug.benchmark.weights import random_checkpoint
 
 pytestmark = pytest.mark.slow
 

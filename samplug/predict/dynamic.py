@@ -66,7 +66,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
         max_obj_num: int = 3,
         _callbacks: dict | None = None,
     ):
-        """Make a predictor that knows no object yet.
+        """Know no object yet.
 
         Args:
             cfg: Ultralytics' settings.
@@ -99,11 +99,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
         return set(self.obj_idx_to_id)
 
     def remove_object(self, obj_id: int) -> None:
-        """Forget an object altogether; the others stay as they are.
-
-        Raises:
-            ValueError: there is no such object.
-        """
+        """Forget an object altogether; ValueError if there is none."""
         self.memory_bank.remove(obj_id)
 
     def clear_prompts(self, obj_id: int | None = None, picture: int | None = None) -> None:
@@ -140,12 +136,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
     # Setting up
 
     def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
-        """Put a SAM 2 network to work; the memories of another one are forgotten.
-
-        Raises:
-            CheckpointError: it is no SAM 2 network.
-            ValueError: it has no memory.
-        """
+        """Put a SAM 2 network with a memory to work, forgetting the memories of another; else ValueError."""
         before = self.model
         super().setup_model(model, verbose)
         if not self.network.num_maskmem:
