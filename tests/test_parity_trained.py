@@ -9,7 +9,7 @@ from test_parity_video import box as boxed
 from samplug.checkpoints import bundled_path, load_model
 from samplug.train import clips
 from samplug.train.asking import normalised
-from samplug.train.clicks import centre
+from samplug.train.check import centre
 from samplug.train.prompting import boxes_around
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from samplug.nn.types import Answer
-from samplug.train import clicks, prompting
+from samplug.train import prompting
+from samplug.train.check import centre
 from samplug.train.losses import answer_loss, balanced_bce, dice, overlap
 
 
@@ -78,18 +79,9 @@ def square(size: int, top: int, left: int, side: int) -> np.ndarray:
 
 def test_the_centre_is_that_of_the_largest_piece():
     mask = square(40, 2, 2, 5) | square(40, 20, 22, 11)
-    assert clicks.centre(mask).tolist() == [27, 25]
+    assert centre(mask).tolist() == [27, 25]
     with pytest.raises(ValueError, match="empty"):
-        clicks.centre(np.zeros((4, 4), bool))
-
-
-def test_a_correction_is_the_centre_of_the_largest_error_with_its_label():
-    truth, predicted = square(40, 5, 5, 11), square(40, 25, 25, 5)
-    point, label = clicks.correction(predicted, truth)
-    assert (point.tolist(), label) == ([10, 10], 1)
-    point, label = clicks.correction(truth | square(40, 25, 25, 5), truth)
-    assert (point.tolist(), label) == ([27, 27], 0)
-    assert clicks.correction(truth, truth) is None
+        centre(np.zeros((4, 4), bool))
 
 
 def stack(*masks: np.ndarray) -> torch.Tensor:
@@ -119,7 +111,7 @@ def test_random_clicks_reach_every_pixel_but_prefer_the_middle():
 
 
 def test_a_click_inside_a_mask_that_fills_the_picture_is_possible():
-    assert clicks.centre(np.ones((9, 9), bool)).tolist() == [4, 4]
+    assert centre(np.ones((9, 9), bool)).tolist() == [4, 4]
     assert prompting.inside(stack(np.ones((9, 9), bool)), torch.Generator()).min() >= 0
 
 

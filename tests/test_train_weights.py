@@ -14,7 +14,7 @@ from samplug.checkpoints import bundled_path, load_model
 from samplug.nn.types import PromptBatch
 from samplug.train.asking import BOX, CLICK, best_mask, normalised
 from samplug.train.batches import Batch, gather
-from samplug.train.check import central_clicks, iou, masks_of, measure
+from samplug.train.check import central_clicks, iou, look, masks_of
 from samplug.train.prompting import boxes_around
 from samplug.train.scenes import Scene
 
@@ -90,6 +90,6 @@ def test_the_masks_of_two_clicks_are_different(model):
 
 
 def test_easy_scenes_are_mostly_right(model):
-    found = measure(model, 256, level=0.0, count=16)
+    found = look(model, 256, level=0.0, count=16)
     assert found["click"] > 0.6
     assert found["box"] > 0.6

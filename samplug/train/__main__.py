@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from .check import measure
+from .check import look
 from .run import Leg, ship, train
 from .settings import Settings
 from .trainer import Diverged, Trainer
@@ -50,12 +50,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--say-every", type=int, default=25, help="steps between lines")
     made.add_argument("--check-every", type=int, default=200, help="steps between looks at unseen scenes; 0: none")
     made.add_argument("--check-pictures", type=int, default=24, help="unseen scenes looked at")
-    made.add_argument("--final-pictures", type=int, default=200, help="unseen scenes measured for the card")
+    made.add_argument("--final-pictures", type=int, default=200, help="unseen scenes looked at for the card")
     return made
 
 
 def main(words: list[str] | None = None) -> int:
-    """Train, measure, write the file and its card; returns the exit code."""
+    """Train, look, write the file and its card; returns the exit code."""
     words = sys.argv[1:] if words is None else words
     flags = parser().parse_args(words)
     settings = Settings(**{choice.name: getattr(flags, choice.name) for choice in fields(Settings)})
@@ -87,7 +87,7 @@ def about(trainer: Trainer, words: list[str], pictures: int) -> dict[str, Any]:
     side = model.image_size[0]
     metrics: dict[str, Any] = {"pictures": pictures, "side": side}
     for name, level, held_out in TESTS:
-        found = measure(model, side, level=level, count=pictures, held_out=held_out)
+        found = look(model, side, level=level, count=pictures, held_out=held_out)
         metrics[name] = {key: round(value, 4) for key, value in found.items()}
     print(json.dumps(metrics, indent=2))
     state = TRACKS if any(leg["settings"].get("clips") for leg in trainer.legs) else PICTURES_ONLY

@@ -1,7 +1,7 @@
 """Simulated users of training, for many masks at once and wherever these lie.
 
-N masks (H, W). Points are xy in pixels and name a pixel; boxes are xyxy edges. Where `clicks` works out the one right
-place for an evaluation, here places are drawn.
+N masks (H, W). Points are xy in pixels and name a pixel; boxes are xyxy edges. Where an
+evaluation works out the one right place, here places are drawn.
 """
 
 from __future__ import annotations

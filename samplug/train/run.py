@@ -19,7 +19,7 @@ from samplug.files import write_aside
 from samplug.nn.sam2 import SAM2Model
 
 from .batches import Batch, Steps
-from .check import measure
+from .check import look
 from .curves import Curves, line, plot
 from .settings import Settings
 from .start import listen_to_prompts, look_at_the_same_place
@@ -153,6 +153,6 @@ def _checked(trainer: Trainer, pictures: int) -> str:
     model.load_state_dict(trainer.averaged())
     said = []
     for level in (0.0, trainer.settings.level_end):
-        found = measure(model, trainer.settings.size, level=level, count=pictures)
+        found = look(model, trainer.settings.size, level=level, count=pictures)
         said.append(f"level {level}: " + " ".join(f"{name} {value:.3f}" for name, value in found.items()))
     return "  unseen " + " | ".join(said)
