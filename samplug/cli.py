@@ -10,8 +10,10 @@ import difflib
 import importlib.util
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +48,14 @@ def main() -> None:
         samplug(merge(sys.argv[1:]))
     except Refusal as refusal:
         sys.exit(f"samplug: {refusal}")
+    except KeyboardInterrupt:
+        sys.exit(interrupted("samplug"))
+
+
+def interrupted(program: str) -> int:
+    """Say that the run was broken off; return the exit status that shells know for it."""
+    print(f"\n{program}: interrupted. What was done until here is saved.", file=sys.stderr)
+    return 128 + signal.SIGINT
 
 
 def yolo(stock: Callable[[str], Any], debug: str = "") -> None:
@@ -65,6 +75,8 @@ def yolo(stock: Callable[[str], Any], debug: str = "") -> None:
         sam(words, "yolo sam")
     except Refusal as refusal:
         sys.exit(f"yolo sam: {refusal}")
+    except KeyboardInterrupt:
+        sys.exit(interrupted("yolo sam"))
 
 
 def register() -> None:
@@ -325,8 +337,11 @@ def run(mode: str, settings: dict[str, Any]) -> None:
     check_values(own, stock)
     checkpoint = stock.pop("model", None)
     model = SAM(checkpoint) if checkpoint else SAM()
-    for _ in getattr(model, mode)(stream=True, **{"save": True, **stock}, **own):
-        pass
+    with closing(getattr(model, mode)(stream=True, **{"save": True, **stock}, **own)) as results:
+        for _ in results:
+            pass
+    if model.predictor and model.predictor.faults.all:
+        raise Refusal(model.predictor.faults.summary())
 
 
 def check_values(own: dict[str, Any], stock: dict[str, Any]) -> None:
@@ -352,7 +367,8 @@ def refuse_as_a_line(work: Callable[[dict[str, Any]], None], settings: dict[str,
 
     try:
         work(settings)
-    except (PromptError, CheckpointError, DataError, OSError) as error:  # OSError: no file, network, screen, room
+    except (PromptError, CheckpointError, DataError, OSError, MemoryError, FloatingPointError) as error:
+        # OSError: no file, network, screen, room on the disk; FloatingPointError: answers that are no numbers
         raise Refusal(in_a_line(error)) from error
 
 

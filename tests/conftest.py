@@ -22,8 +22,7 @@ def seeded():
 @pytest.fixture(scope="session")
 def nano_file(tmp_path_factory):
     """A checkpoint of the bundled model's shape whose random weights answer to prompts."""
-    from weights import randomise
-
+    from samplug.benchmark.weights import randomise
     from samplug.checkpoints import save_model
     from samplug.variants import build
 

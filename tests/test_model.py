@@ -190,8 +190,8 @@ def test_ultralytics_own_model_class_runs_our_predictor(nano_file, pictures, mod
 @pytest.mark.slow
 def test_ultralytics_own_sam_is_taken_over(tmp_path, pictures):
     import ultralytics
-    from weights import randomise
 
+    from samplug.benchmark.weights import randomise
     from samplug.variants import build
 
     weights = randomise(build({"variant": "mobile_sam"})).state_dict()

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from peers import peer_package
 from torch import nn
 from ultralytics.models.sam.modules import encoders as theirs
-from weights import noise
 
+from samplug.benchmark.weights import noise
 from samplug.nn.fpn import FpnNeck, ImageEncoder
 from samplug.nn.hiera import Hiera
 from samplug.variants import VARIANTS

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.models.sam import build as their_build
 from ultralytics.models.sam.modules import encoders, memory_attention
 from ultralytics.models.sam.modules import sam as theirs
-from weights import noise, random_state
 
+from samplug.benchmark.weights import noise, random_state
 from samplug.nn import (
     FpnNeck,
     FrameOutput,

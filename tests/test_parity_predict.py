@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from peers import peer_package
-from weights import random_checkpoint
+from peers import MetaSAM2, peer_package
 
 from samplug import SAM
+from samplug.benchmark.weights import random_checkpoint
 
 slow = pytest.mark.slow
 
@@ -105,11 +105,9 @@ META = [(name, size) for name, size in (("sam2.1_t", 1024), ("sam2_s", 512), ("s
 @slow
 @pytest.mark.parametrize(("variant", "size"), META)
 def test_a_stretched_photograph_gives_metas_masks_and_scores(variant, size, bus, tmp_path):
-    from peers import MetaSAM2
-
-    peer_package("sam2")
     path = random_checkpoint(variant, tmp_path)
-    meta = MetaSAM2(path, size).predictor
+    meta = peer_package("sam2.sam2_image_predictor").SAM2ImagePredictor(MetaSAM2(path, size).model)
+    meta._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
     meta.set_image(np.ascontiguousarray(bus[..., ::-1]))
     ours = SAM(str(path))
     for box, click, label in zip(BOXES, CLICKS, (1, 1, 0, 1, 0), strict=True):

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 from peers import peer_package
-from weights import random_state
 
+from samplug.benchmark.meta import sam2_modules
+from samplug.benchmark.weights import random_state
 from samplug.nn.types import PromptBatch
 from samplug.tracking import Reference, Tracker
 from samplug.variants import AS_RELEASED, VARIANTS, build
@@ -42,7 +43,9 @@ class Meta:
             monkeypatch.setattr(module, "torch", Float32())
         monkeypatch.setattr(module, "load_video_frames", lambda **_: (pictures, SIZE, SIZE))
         monkeypatch.setattr(module, "tqdm", lambda frames, **_: frames)
-        self.predictor = module.SAM2VideoPredictor(**meta_modules(), **AS_RELEASED | SAM_2_1 | options, image_size=SIZE)
+        self.predictor = module.SAM2VideoPredictor(
+            **sam2_modules(NANO), **AS_RELEASED | SAM_2_1 | options, image_size=SIZE
+        )
         self.predictor.load_state_dict(state, strict=True)
         self.state = self.predictor.eval().init_state("")
 
@@ -71,36 +74,6 @@ class Meta:
         outputs = self.state[where][self.state["obj_id_to_idx"][obj_id]]
         record = outputs["cond_frame_outputs"].get(self.frame) or outputs["non_cond_frame_outputs"][self.frame]
         return record["pred_masks"][:, 0].float(), record["obj_ptr"], record["object_score_logits"][:, 0]
-
-
-def meta_modules():
-    from sam2.modeling import memory_attention as attention
-    from sam2.modeling import memory_encoder as memory
-    from sam2.modeling.backbones.hieradet import Hiera
-    from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
-    from sam2.modeling.position_encoding import PositionEmbeddingSine as Sine
-    from sam2.modeling.sam.transformer import RoPEAttention as Rotary
-
-    names = (
-        "embed_dim",
-        "num_heads",
-        "stages",
-        "window_spec",
-        "window_pos_embed_bkg_spatial_size",
-        "global_att_blocks",
-    )
-    trunk = Hiera(**{name: getattr(NANO, name) for name in names})
-    width, slim = NANO.d_model, NANO.mem_dim
-    neck = FpnNeck(Sine(width), width, trunk.channel_list, fpn_top_down_levels=[2, 3], fpn_interp_model="nearest")
-    own = Rotary(embedding_dim=width, num_heads=1)
-    cross = Rotary(embedding_dim=width, num_heads=1, kv_in_dim=slim, rope_k_repeat=True)
-    layer = attention.MemoryAttentionLayer("relu", cross, width, NANO.memory_feedforward, 0.1, False, True, False, own)
-    down, fuser = memory.MaskDownSampler(width, 3, 2, 1), memory.Fuser(memory.CXBlock(width), 2)
-    return {
-        "image_encoder": ImageEncoder(trunk, neck, scalp=1),
-        "memory_attention": attention.MemoryAttention(width, True, layer, NANO.memory_layers),
-        "memory_encoder": memory.MemoryEncoder(slim, down, fuser, Sine(slim), width),
-    }
 
 
 class Ours:
