@@ -71,6 +71,8 @@ EMBEDDINGS = "test_embeddings.py"
 CHECKPOINTS = "test_checkpoints.py"
 DYNAMIC = "test_dynamic.py::test_{}"
 SCORES = "test_measure_scores.py"
+PROMPTER = "test_prompter.py::test_{}"
+TIDY = "test_tidy.py::test_{}"
 
 DEFECTS = (
     # What a prompt is to the network
@@ -486,6 +488,70 @@ DEFECTS = (
         "return [number for number in numbers if number != VOID] or numbers",
         "return numbers",
         "test_measure_data.py::test_videos_in_davis_layout_are_read_frame_by_frame",
+    ),
+    # Detectors in the loop, and tidy masks
+    Defect(
+        "find: doubled when found twice",
+        "predict/matching.py",
+        "    for i in (~known).nonzero()[:, 0].tolist():",
+        "    for i in (i for i in range(len(now)) if i not in same):",
+        PROMPTER.format("a_find_that_overlaps_an_object_is_that_object_and_others_on_it_are_repetitions"),
+    ),
+    Defect(
+        "find: a neighbour taken for the object",
+        "predict/matching.py",
+        "now * nested",
+        "now",
+        PROMPTER.format("an_object_that_shrank_or_ran_out_is_shown_anew_and_a_neighbour_is_not_taken_for_it"),
+    ),
+    Defect(
+        "find: shown anew with the wrong mask",
+        "predict/following.py",
+        "cls=None), anew=True))",
+        "cls=None)))",
+        PROMPTER.format("an_object_that_drifted_is_shown_anew_and_keeps_its_id"),
+    ),
+    Defect(
+        "find: an id given twice",
+        "predict/following.py",
+        "1 + max(self.highest, ",
+        "1 + max(*self.tracker.ids, ",
+        PROMPTER.format("ids_of_objects_that_are_gone_or_still_to_come_are_not_given_again"),
+    ),
+    Defect(
+        "find: the padding counted as a place",
+        "predict/following.py",
+        "masks = logits[:, :height, :width] > 0",
+        "masks = logits > 0",
+        PROMPTER.format("the_place_of_an_object_is_in_the_picture"),
+    ),
+    Defect(
+        "tidy: what is open at the border filled",
+        "predict/tidy.py",
+        "    holes[numbers[0, 0]] = False\n",
+        "",
+        TIDY.format("holes_and_specks_are_the_connected_components_of_opencv"),
+    ),
+    Defect(
+        "tidy: a pixel left to one that does not claim it",
+        "predict/tidy.py",
+        "better = mask[part] & (values > best[part])",
+        "better = values > best[part]",
+        TIDY.format("a_pixel_is_left_to_nobody_who_does_not_claim_it"),
+    ),
+    Defect(
+        "tidy: rows left out take pixels",
+        "predict/finish.py",
+        "    chosen = finish.asks_for(rows)",
+        "    chosen = torch.arange(len(rows.classes))",
+        TIDY.format("rows_that_are_left_out_take_no_pixels_from_others"),
+    ),
+    Defect(
+        "pickled with the run in progress",
+        "predict/loop.py",
+        'del state["_lock"]',
+        "pass",
+        "test_isolation.py::test_a_predictor_can_be_sent_to_another_process",
     ),
 )
 

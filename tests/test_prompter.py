@@ -1,5 +1,7 @@
 """A detector in the loop: what it finds is followed, found again and never doubled."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -217,6 +219,18 @@ def test_a_lost_object_is_shown_anew_where_it_was_last_seen(network, frames):
     assert results[2].obj_ids == (5,) and torch.equal(results[2].logits, begun.logits)
     results = list(follow(network, frames[:3], prompts=ahead, prompter=Script([], [[60, 5, 120, 20]]), prompt_every=2))
     assert results[2].obj_ids == (6,)
+
+
+def test_the_place_of_an_object_is_in_the_picture(network, frames):
+    wide = np.ascontiguousarray(frames[0][:40])  # most of the input is padding
+    worker = predictor_of(network)
+    next(worker(source=[wide, wide], stream=True, bboxes=[[30, 10, 70, 35]], prompter=lambda picture: []))
+    one = worker.inference_state[0]
+    logits = torch.full_like(one.objects.output.logits, -1.0)
+    logits[:, 4:6, 8:12] = logits[:, 12:, :] = 1.0
+    one.objects = replace(one.objects, output=replace(one.objects.output, logits=logits))
+    one.note_places()
+    assert one.places[0].tolist() == [32, 16, 48, 24]
 
 
 def test_ids_of_objects_that_are_gone_or_still_to_come_are_not_given_again(network, frames):

@@ -100,7 +100,6 @@ def test_a_filled_hole_is_left_to_the_object_inside_it():
     logits[0, 2:14, 2:14] = 4.0
     logits[0, 6:10, 6:10] = -1.0
     logits[1, 7:9, 7:9] = 2.0
-    logits[2, 7:9, 7:9] = -0.5  # higher than the ring's, and claims nothing
     masks = torch.nn.functional.interpolate(logits[None], (64, 64), mode="bilinear")[0] > 0
     view = View((64, 64), (64, 64))
     tidy(masks, fill_holes=True)
@@ -108,6 +107,19 @@ def test_a_filled_hole_is_left_to_the_object_inside_it():
     apart = settle_rivals(masks, logits, torch.ones(3), view)
     assert apart[1, 32, 32] and not apart[0, 32, 32] and apart[0, 26, 26]
     assert torch.equal(apart.any(0), both) and not (apart.sum(0) > 1).any()
+
+
+def test_a_pixel_is_left_to_nobody_who_does_not_claim_it():
+    logits = torch.full((3, 16, 16), -4.0)
+    for i, inside in enumerate((-1.0, -2.0)):  # two rings, whose common hole is filled
+        logits[i, 2:14, 2:14] = 4.0
+        logits[i, 6:10, 6:10] = inside
+    logits[2, 7:9, 7:9] = -0.5
+    masks = torch.nn.functional.interpolate(logits[None], (64, 64), mode="bilinear")[0] > 0
+    tidy(masks, fill_holes=True)
+    both = masks.any(0)
+    apart = settle_rivals(masks, logits, torch.ones(3), View((64, 64), (64, 64)))
+    assert apart[0, 32, 32] and torch.equal(apart.any(0), both)
 
 
 def test_masks_that_are_cut_already_go_by_score():
