@@ -69,6 +69,11 @@ OWN: dict[str, Argument] = {
     "reverse": Argument(
         "video", False, "True walks a file backwards, 'both' forwards from the start and then backwards"
     ),
+    "on_error": Argument(
+        "mistakes",
+        None,
+        "'skip' leaves out what cannot be read or prompted, 'raise' ends the run there; left out: skip among several",
+    ),
     "update_memory": Argument(
         "teaching", False, "True shows the prompted objects to SAM2DynamicInteractivePredictor, which then finds them"
     ),
@@ -102,6 +107,7 @@ CHOICES = {
     "resize": ("letterbox", "stretch"),
     "reverse": (False, True, "both"),
     "non_overlap": (None, False, True),
+    "on_error": (None, "skip", "raise"),
 }
 
 

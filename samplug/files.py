@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_aside(path: str | os.PathLike[str], flush: bool = True) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; what is written there takes the place of `path` in one step.
 
     A reader sees the old file or the new one, never half of one. If the block raises, the temporary file is removed and
@@ -19,6 +19,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: The file to write. Its folder must exist.
+        flush: Wait for the disk, so that a power cut too leaves the old file or the new one, not only a kill.
 
     Yields:
         An empty file beside `path`, with the same suffix.
@@ -33,7 +34,8 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     aside.open("xb").close()  # plain `open`, so that the new file gets the rights the user's umask gives
     try:
         yield aside
-        _flush(aside)
+        if flush:
+            _flush(aside)
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)

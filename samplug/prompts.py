@@ -231,6 +231,11 @@ class PictureSchedule:
         """
         return read_spelled(self.schedule.at(index, file), shape)
 
+    def check_shared(self) -> None:
+        """Refuse prompts that are wrong whatever the picture, where all pictures get the same."""
+        if not self.schedule.single and self.schedule.by_file is None:
+            read_spelled(self.schedule.shared, None)
+
 
 def per_picture(
     count: int, files: Sequence[str | Path], shapes: Sequence[Size] | None = None, **spellings: Any

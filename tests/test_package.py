@@ -14,7 +14,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [  # imports point down: a module may use those of its own floor and below
     {"arguments", "yolo_hook", "nn"},
     {"view", "rle", "mask_forms", "prompt_forms", "spelled", "prompt_batches", "prompts", "prompt_schedule", "masks"},
-    {"files", "array_files", "tensor_files", "recognise", "variants", "checkpoints", "host"},
+    {"room", "files", "array_files", "tensor_files", "recognise", "variants", "checkpoints", "host"},
     {"embeddings", "tracking"},
     {"train"},
     {"predict"},

@@ -11,6 +11,7 @@ from films import write_video
 from PIL import Image
 
 from samplug.predict.clips import Course, Live, Pictures, VideoFile, natural
+from samplug.predict.faults import Faults
 from samplug.predict.sources import Clips, as_clips, moves, of_files, replaced
 from samplug.predict.timeline import Timelines, read_frame
 from samplug.prompts import PromptError
@@ -83,6 +84,7 @@ def test_a_picture_that_cannot_be_read_leaves_its_number_unused(tmp_path, frames
     (tmp_path / "1.png").write_bytes(b"no picture")
     cv2.imwrite(str(tmp_path / "2.png"), frames[2])
     clip = Pictures([str(tmp_path / f"{i}.png") for i in range(3)], "few")
+    clip.faults = Faults()
     assert numbers(clip.forward(0)) == [0, 2]
     assert any("1.png" in line for line in capture_log)
 

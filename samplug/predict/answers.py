@@ -12,8 +12,10 @@ from samplug.host import Results
 from samplug.masks import boxes_of, resize_to_picture
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
-from samplug.nn.types import Answer, Features
+from samplug.nn.types import Answer, Features, PromptBatch
 from samplug.predict.finish import Finish, Rows, Shown, finished
+from samplug.predict.finite import check_finite
+from samplug.predict.halving import Share
 from samplug.prompts import Prompts, View, batches_of
 
 
@@ -99,6 +101,7 @@ def answer_prompts(
     views: Sequence[View],
     prompts: Sequence[Prompts],
     multimask: bool | str,
+    at_once: Share,
 ) -> Prediction:
     """Answer the prompts on F pictures, rows in the order of pictures and prompts.
 
@@ -109,6 +112,10 @@ def answer_prompts(
         prompts: the objects of each picture, in its pixels.
         multimask: False for one mask a prompt, "best" for the one of three with the highest predicted IoU, "all" for
             all three, next to each other.
+        at_once: how many prompts are answered together.
+
+    Raises:
+        FloatingPointError: the answer holds NaN or infinity.
     """
     masks = 3 if multimask == "all" else 1
     counts = torch.tensor([len(few) for few in prompts])
@@ -116,9 +123,14 @@ def answer_prompts(
     logits = features.image.new_zeros(int(counts.sum()), masks, 4 * height, 4 * width)
     scores = features.image.new_zeros(int(counts.sum()), masks)
     for rows, batch in batches_of(prompts, views, device=features.image.device):
-        answer = model.answer(features, batch, multimask=bool(multimask))
-        chosen = likeliest(answer) if multimask == "best" else answer
-        logits[rows], scores[rows] = chosen.logits, chosen.iou
+
+        def answer(some: slice, rows: Tensor = rows, batch: PromptBatch = batch) -> None:
+            several = model.answer(features, batch[some], multimask=bool(multimask))
+            chosen = likeliest(several) if multimask == "best" else several
+            logits[rows[some]], scores[rows[some]] = chosen.logits, chosen.iou
+
+        at_once.of(len(batch), answer)
+    check_finite(model, features.image, logits, scores)
     owner = torch.arange(len(prompts)).repeat_interleave(counts).repeat_interleave(masks)
     prompt = torch.cat([torch.arange(count) for count in counts.tolist()]).repeat_interleave(masks)
     return Prediction(logits.flatten(0, 1), scores.flatten(0, 1), owner=owner, prompt=prompt)

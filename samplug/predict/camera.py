@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from samplug.host import Results
-from samplug.predict.clips import Shot, as_picture
+from samplug.predict.clips import Shot
 from samplug.predict.following import Here
+from samplug.predict.opening import as_picture
 from samplug.predict.video import SAM2VideoPredictor
 
 
@@ -41,8 +42,6 @@ class SAM2CameraPredictor(SAM2VideoPredictor):
             PromptError: a prompt cannot be read or does not fit the frame, which then does not count.
         """
         picture = as_picture(frame)
-        if picture is None:
-            raise FileNotFoundError(f"{frame} cannot be read as a picture.")
         with torch.inference_mode(), self._cores():
             if not self.inference_state:
                 self._start()

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from torch import Tensor
-from ultralytics.utils.patches import imread
 
-from samplug import host
 from samplug.host import LOGGER
+from samplug.predict.faults import Faults, SourceError, named
+from samplug.predict.opening import as_picture
 
 FPS = 30.0  # of what does not say how fast it runs, as Ultralytics has it
+LONGEST = 10**9  # frames that a header may claim and be believed
 CHUNK = 32  # frames of a file held at once when it is walked backwards
 
 
@@ -37,12 +37,17 @@ class Clip:
         fps: frames per second.
         length: number of frames, None where nobody knows before the end.
         seekable: whether a frame can be read again.
+        faults: where frames that cannot be read are noted, which are left out; their numbers stay unused.
     """
 
     path: str
     fps: float = FPS
     length: int | None = None
     seekable = True
+    faults: Faults = Faults("raise")
+
+    def open(self) -> None:
+        """Read what can be known before the first frame."""
 
     def forward(self, start: int, stride: int = 1) -> Iterator[Shot]:
         """Frames start, start + stride, … to the end."""
@@ -51,6 +56,17 @@ class Clip:
     def backward(self, start: int | None, stride: int = 1) -> Iterator[Shot]:
         """Frames start (None: the last one), start - stride, … down to the first."""
         raise ValueError(f"{self.path} cannot be walked backwards: its frames are seen once, as they come.")
+
+    def _shot(self, number: int, item: Any) -> Iterator[Shot]:
+        """The frame that an item is, if it can be read."""
+        file = str(item) if isinstance(item, str | Path) else ""
+        try:
+            picture = as_picture(item)
+        except (OSError, TypeError) as error:
+            name = file or f"frame {number} of {self.path}"
+            self.faults.meet(name, named(name, error))
+        else:
+            yield Shot(number, picture, file or self.path)
 
     def read(self, number: int) -> Shot:
         """One frame.
@@ -66,13 +82,18 @@ class Clip:
 
 
 class Pictures(Clip):
-    """Pictures in order: files, arrays, PIL pictures or (3, H, W) tensors, each opened when its turn comes.
-
-    A file that cannot be read is left out with a warning; its number stays unused.
-    """
+    """Pictures in order: files, arrays, PIL pictures or (3, H, W) tensors, each opened when its turn comes."""
 
     def __init__(self, items: Sequence[Any], path: str) -> None:
         self.items, self.path, self.length = items, path, len(items)
+
+    def open(self) -> None:
+        """Say where the numbers in the files' names have gaps: frames are counted as they lie there."""
+        numbers = [number_in(item) for item in self.items if isinstance(item, str | Path)]
+        found = sorted({number for number in numbers if number is not None})
+        missing = found[-1] - found[0] + 1 - len(found) if len(found) == len(self.items) else 0
+        if missing:
+            LOGGER.warning(f"{self.path}: {missing} numbers are missing between {found[0]} and {found[-1]}.")
 
     def forward(self, start: int, stride: int = 1) -> Iterator[Shot]:
         """Frames start, start + stride, … to the end."""
@@ -84,23 +105,31 @@ class Pictures(Clip):
 
     def _shots(self, numbers: Iterable[int]) -> Iterator[Shot]:
         for number in numbers:
-            item = self.items[number]
-            picture = as_picture(item)
-            if picture is None:
-                LOGGER.warning(f"{item} cannot be read as a picture: left out.")
-            else:
-                yield Shot(number, picture, str(item) if isinstance(item, str | Path) else self.path)
+            yield from self._shot(number, self.items[number])
 
 
 class VideoFile(Clip):
-    """A video file, read to its last frame: the number of frames that its header claims is never believed."""
+    """A video file, read to its last frame: the number of frames that its header claims is never believed.
+
+    Attributes:
+        stated: the number that it claims; 0 for none.
+    """
+
+    stated = 0
 
     def __init__(self, path: str) -> None:
         self.path = path
+
+    def open(self) -> None:
+        """Read the header.
+
+        Raises:
+            SourceError: it is no video.
+        """
         capture = self._open()
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else FPS
+        fps, stated = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         capture.release()
+        self.fps, self.stated = fps if 0 < fps < 1000 else FPS, int(stated) if 0 < stated < LONGEST else 0
 
     def forward(self, start: int, stride: int = 1) -> Iterator[Shot]:
         """Frames start, start + stride, … to the end."""
@@ -114,6 +143,15 @@ class VideoFile(Clip):
                 number += 1
         finally:
             capture.release()
+        self._ended(number)
+
+    def _ended(self, count: int) -> None:
+        """Say where the end came sooner than the header has it."""
+        if not count:
+            raise SourceError(f"{self.path}: no frame of it can be decoded.")
+        if count < self.stated:
+            LOGGER.warning(f"{self.path}: its header says {self.stated} frames, {count} could be decoded: cut short?")
+            self.stated = count
 
     def backward(self, start: int | None, stride: int = 1) -> Iterator[Shot]:
         """Frames start (None: the last one), start - stride, … down to the first.
@@ -136,12 +174,13 @@ class VideoFile(Clip):
         while capture.grab():
             count += 1
         capture.release()
+        self._ended(count)
         return count
 
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(self.path)
         if not capture.isOpened():
-            raise FileNotFoundError(f"{self.path} cannot be opened as a video.")
+            raise SourceError(f"{self.path} cannot be opened as a video: it is none, damaged or cut short.")
         return capture
 
 
@@ -157,9 +196,7 @@ class Live(Clip):
         """Frames start, start + stride, … to the end."""
         for number, item in enumerate(self.frames):
             if number >= start and (number - start) % stride == 0:
-                picture = as_picture(item)
-                if picture is not None:
-                    yield Shot(number, picture, str(item) if isinstance(item, str | Path) else self.path)
+                yield from self._shot(number, item)
 
     def read(self, number: int) -> Shot:
         """Refuse: what went by is gone."""
@@ -195,32 +232,12 @@ class Course:
             yield from ((True, shot) for shot in clip.backward(self.origin - self.stride, self.stride))
 
 
-def as_picture(item: Any) -> np.ndarray | None:
-    """Read a file, a PIL picture, a (3, H, W) RGB tensor in 0-1 or a BGR array as (H, W, 3) BGR bytes.
-
-    Returns None for a file that cannot be read.
-    """
-    if isinstance(item, str | Path):
-        return opened(item)
-    if isinstance(item, Tensor):
-        return host.pictures(item.reshape(-1, *item.shape[-3:])[:1])[0]
-    if hasattr(item, "convert"):
-        from PIL import ImageOps
-
-        item = np.asarray(ImageOps.exif_transpose(item).convert("RGB"))[..., ::-1]
-    if not isinstance(item, np.ndarray) or item.ndim not in (2, 3):
-        raise TypeError(f"a frame is an array (H, W, 3), a PIL picture, a (3, H, W) tensor or a file, not {item!r:.80}")
-    return np.ascontiguousarray(host.as_bgr(item))
-
-
-def opened(file: str | Path) -> np.ndarray | None:
-    """Read a picture file as (H, W, 3) BGR bytes; None where that fails, in whichever way."""
-    try:
-        return imread(str(file))
-    except (cv2.error, OSError):  # old releases let a broken file raise
-        return None
-
-
 def natural(path: str) -> list[tuple[int, int, str]]:
     """A key that sorts frame2.png before frame10.png."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", str(path))]
+
+
+def number_in(path: str | Path) -> int | None:
+    """The last number in a file's name."""
+    found = re.findall(r"\d+", Path(path).stem)
+    return int(found[-1]) if found else None

@@ -196,7 +196,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
             if self.features is None or self._key(self.batch[1]) != self._shown:
                 self.get_im_features(im)
             if update_memory and not self._went_on():
-                self._show(self._frames(im, said))
+                self._show(self._frames(im, said)[1])
             return self._find(None if update_memory else obj_ids)
 
     def _check(self, said: dict[str, Any], update_memory: bool) -> None:

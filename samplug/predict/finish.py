@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplug import room
 from samplug.host import Results
 from samplug.masks import boxes_of, resize_to_picture
+from samplug.predict.saving import Saved
 from samplug.predict.tidy import settle_rivals, tidy
 from samplug.view import View
 
+MASK = 2  # bytes of memory for a pixel of a mask, measured: the mask and, on its way, a part of its logits
 COUNTABLE = 1 << 16
 
 
@@ -98,6 +101,7 @@ def finished(rows: Rows, shown: Shown, finish: Finish) -> tuple[Results, Tensor]
     """
     chosen = finish.asks_for(rows)
     rows = rows[chosen]
+    check_masks(len(rows.scores), shown.view.picture, finish.non_overlap)
     masks = at_picture_size(rows.masks, shown.view, finish.threshold)
     tidy(masks, finish.fill_holes, finish.min_area)
     if finish.non_overlap:
@@ -105,10 +109,21 @@ def finished(rows: Rows, shown: Shown, finish: Finish) -> tuple[Results, Tensor]
     if not finish.keep_empty and masks.numel():
         some = masks.view(torch.uint8).flatten(1).amax(1).cpu().nonzero()[:, 0]
         chosen, rows, masks = chosen[some], rows[some], masks[some.to(masks.device)]
-    result = Results(shown.picture, path=shown.path, names=rows.names, masks=masks, boxes=table(rows, masks))
+    result = Saved(shown.picture, path=shown.path, names=rows.names, masks=masks, boxes=table(rows, masks))
     if finish.keep_logits:
         result.logits = rows.masks
     return result, chosen
+
+
+def check_masks(count: int, picture: tuple[int, int], apart: bool) -> None:
+    """Refuse masks that would not fit into memory.
+
+    Raises:
+        RoomError: they would not.
+    """
+    height, width = picture
+    need = MASK * (3 if apart else 1) * count * height * width
+    room.check(need, f"{count} masks of {width}x{height} pixels", "prompt fewer objects at once, or a smaller picture")
 
 
 def own_class(obj_id: int) -> int:

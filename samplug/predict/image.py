@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,15 @@ from samplug.predict.answers import (
 )
 from samplug.predict.everything import Settings, segment_everything
 from samplug.predict.fit import fit, to_rgb
+from samplug.predict.halving import Share
+from samplug.predict.items import Items
 from samplug.predict.loop import Loop
-from samplug.prompts import PictureSchedule, Prompts
+from samplug.prompts import PictureSchedule, PromptError, Prompts
+from samplug.room import RoomError
 from samplug.view import View
 
 NOTHING = Prompts(given=False)
+MOST_PROMPTS = 1 << 16  # answered together, while a GPU's memory suffices; the decoder cuts them up as the cache likes
 
 
 class Predictor(Loop):
@@ -39,6 +44,8 @@ class Predictor(Loop):
         im: (1, 3, h, w) input of the picture given to `set_image`, else None.
         features: that picture's features, else None.
         segment_all: True while nothing is prompted.
+        pictures_at_once: how many are encoded together: `batch`, or fewer where a GPU's memory runs out.
+        prompts_at_once: how many are answered together: all, or fewer likewise.
     """
 
     im: Any
@@ -53,6 +60,8 @@ class Predictor(Loop):
         """Open a source; None goes on with the picture given to `set_image`."""
         if source is not None:
             self.reset_image()
+        self.pictures_at_once = Share(int(self.args.batch), "picture")
+        self.prompts_at_once = Share(MOST_PROMPTS, "prompt")
         super().setup_source(source, stride)
 
     # The picture
@@ -73,10 +82,10 @@ class Predictor(Loop):
         if self.model is None:
             self.setup_model()
         self.setup_source(image)
-        if len(self.dataset) != 1:
-            raise ValueError(
-                f"set_image takes one picture, not {len(self.dataset)}: give a list as the source instead."
-            )
+        count = host.picture_count(self.dataset)
+        if count != 1:
+            came = "a video" if count is None else count
+            raise ValueError(f"set_image takes one picture, not {came}: give a list as the source instead.")
         self.batch = next(iter(self.dataset))
         with torch.inference_mode(), self._cores():
             self.im = self.preprocess(self.batch[1])
@@ -136,7 +145,9 @@ class Predictor(Loop):
         """
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
         with self._cores():
-            frames = self._frames(im, said)
+            im, frames = self._frames(im, said)
+            if not frames:
+                return Prediction(im.new_zeros(0, 1, 1), im.new_zeros(0))
             self.segment_all = not any(frame.prompts.given for frame in frames)
             if self.segment_all:
                 settings = {name: said[name] for name in arguments.EVERYTHING if name in said}
@@ -155,7 +166,8 @@ class Predictor(Loop):
     ) -> Prediction:
         """Answer prompts on the batch in hand, as `inference` does; an empty answer when there are none."""
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks}
-        return self._in_slices(im, self._frames(im, said), "all" if multimask_output else False, None)
+        im, frames = self._frames(im, said)
+        return self._in_slices(im, frames, "all" if multimask_output else False, None)
 
     def generate(
         self,
@@ -208,7 +220,17 @@ class Predictor(Loop):
         self.segment_all = False
         with self._cores():
             frames = [Frame(*row) for row in zip(originals, self.batch[0], views, prompts, strict=True)]
-            return [to_results(prediction.picture(i), frame, self._finish()) for i, frame in enumerate(frames)]
+            results = [self._at_picture_size(prediction.picture(i), frame) for i, frame in enumerate(frames)]
+        self._leave_out([row for row, result in enumerate(results) if result is None])
+        return [result for result in results if result is not None]
+
+    def _at_picture_size(self, prediction: Prediction, frame: Frame) -> Results | None:
+        """The result of one picture; None where its masks would not fit into memory."""
+        try:
+            return to_results(prediction, frame, self._finish())
+        except RoomError as error:
+            self.faults.meet(frame.path, error)
+            return None
 
     def inference_features(
         self,
@@ -243,7 +265,8 @@ class Predictor(Loop):
         view = View(src_shape, shape, self._option("resize"))
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
         with torch.inference_mode(), self._cores():
-            answer = answer_prompts(self.model, read, [view], [prompts], "all" if multimask_output else False)
+            multimask = "all" if multimask_output else False
+            answer = answer_prompts(self.model, read, [view], [prompts], multimask, Share(MOST_PROMPTS, "prompt"))
             return cut_out(answer, view, self.model.mask_threshold)
 
     @staticmethod
@@ -257,18 +280,41 @@ class Predictor(Loop):
 
     # What the answer is made of
 
-    def _frames(self, im: Tensor, said: dict[str, Any]) -> list[Frame]:
-        """The batch in hand, picture by picture, each with its own prompts."""
+    def _frames(self, im: Tensor, said: dict[str, Any]) -> tuple[Tensor, list[Frame]]:
+        """The batch in hand, picture by picture, each with its own prompts; without those whose prompts are wrong."""
         if self.batch is None:
             raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
         paths, originals, *_ = self.batch
         pictures, views = host.pictures(originals), self._views(im, originals)
         spellings = {name: said.get(name) for name in arguments.PROMPTS}
         schedule = PictureSchedule(host.picture_count(self.dataset), **spellings)
-        prompts = [schedule.prompts_of(self.seen + i, path, views[i].picture) for i, path in enumerate(paths)]
+        numbers = getattr(self.dataset, "numbers", None) or range(self.seen, self.seen + len(paths))
+        rows = [self._prompted(schedule, *row) for row in zip(numbers, pictures, paths, views, strict=True)]
+        frames = [row for row in rows if row is not None]
+        if len(frames) < len(rows):
+            im = im[[i for i, row in enumerate(rows) if row is not None]]
+            self._leave_out([i for i, row in enumerate(rows) if row is None])
         if self.prompter is not None:
-            prompts = self.prompter.prompts_of(pictures, prompts)
-        return [Frame(*row) for row in zip(pictures, paths, views, prompts, strict=True)]
+            found = self.prompter.prompts_of([frame.picture for frame in frames], [frame.prompts for frame in frames])
+            frames = [replace(frame, prompts=few) for frame, few in zip(frames, found, strict=True)]
+        return im, frames
+
+    def _prompted(
+        self, schedule: PictureSchedule, number: int, picture: np.ndarray, path: str, view: View
+    ) -> Frame | None:
+        """One picture with its prompts; None where those do not fit it.
+
+        Raises:
+            PromptError: they are wrong on every picture, or on a stream.
+        """
+        try:
+            return Frame(picture, path, view, schedule.prompts_of(number, path, view.picture))
+        except PromptError as error:
+            schedule.check_shared()
+            if not isinstance(self.dataset, Items):
+                raise
+            self.faults.meet(path, error)
+            return None
 
     def _views(self, im: Tensor, originals: list[np.ndarray] | Tensor) -> list[View]:
         network = (im.shape[-2], im.shape[-1])
@@ -277,12 +323,16 @@ class Predictor(Loop):
 
     def _in_slices(self, im: Tensor, frames: list[Frame], multimask: Any, embedding: Any) -> Prediction:
         """Encode and answer `batch` pictures at a time, so that a long list never holds more features than that."""
-        size, parts = max(1, int(self.args.batch)), []
-        for start in range(0, len(frames), size):
-            few = frames[start : start + size]
-            features = self._features(im[start : start + size], few, embedding)
+        parts = []
+
+        def answer(some: slice) -> None:
+            few = frames[some]
+            features = self._features(im[some], few, embedding)
             views, prompts = [frame.view for frame in few], [frame.prompts for frame in few]
-            parts.append(answer_prompts(self.model, features, views, prompts, multimask).moved_by(start))
+            answers = answer_prompts(self.model, features, views, prompts, multimask, self.prompts_at_once)
+            parts.append(answers.moved_by(some.start))
+
+        self.pictures_at_once.of(len(frames), answer)
         return Prediction.cat(parts, prompts=[frame.prompts for frame in frames])
 
     def _features(self, im: Tensor, frames: list[Frame], embedding: Any) -> Features:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from samplug.checkpoints import BUNDLED, adopt, load_model
 from samplug.host import DEFAULT_CFG, BasePredictor, Results
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
+from samplug.predict.faults import Faults
 from samplug.predict.finish import Finish
+from samplug.predict.items import Items, as_items, replaced
 from samplug.predict.prompter import Prompter
+from samplug.predict.saving import check_drawing, fitted, write_picture
 from samplug.predict.switches import asked_form, network_in
+from samplug.room import RoomError
 
 NOT_FOR_PHOTOS = (
     f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
@@ -39,11 +43,14 @@ class Loop(BasePredictor):
         device: where it runs.
         prompts: what `set_prompts` stored for the next run.
         prompter: what finds objects by itself, None without `prompter=`.
+        faults: what the last run left out, `faults.all`, and why.
         mean, std: (3, 1, 1) pixel statistics, 0-255.
     """
 
     mean: Any
     std: Any
+    dataset: Any
+    plotted_img: Any
     follows = False  # whether it follows objects through memory
     outlives_calls = False  # whether `SAM` goes on with the one it has when it is asked for this class again
 
@@ -53,6 +60,8 @@ class Loop(BasePredictor):
         self._listen(overrides)
         self.prompts: dict[str, Any] = {}
         self.prompter: Prompter | None = None
+        self.faults = Faults()
+        self._frame_sizes: dict[Path, tuple[int, int]] = {}
 
     @staticmethod
     def _host_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +134,17 @@ class Loop(BasePredictor):
         self.args.retina_masks = True
         if self.own_size:
             self.args.imgsz = list(self.plain.image_size)
-        host.setup_source(self, source, self.plain.stride)
+        self.faults, self._frame_sizes = Faults(self._option("on_error")), {}
+        host.setup_source(self, self._loader_of(source), self.plain.stride)
+        self.dataset = self._replaced(self.dataset)
+
+    def _loader_of(self, source: Any) -> Any:
+        """What runs over files and pictures and leaves out what is bad; streams and screens are the host's."""
+        return as_items(source, self.faults, self.args.batch, self.args.vid_stride)
+
+    def _replaced(self, loader: Any) -> Any:
+        """The same in the place of a loader that the host made."""
+        return replaced(loader, self.faults)
 
     def _cores(self) -> AbstractContextManager:
         """Compute on as many threads as were asked for, else on every core."""
@@ -144,6 +163,7 @@ class Loop(BasePredictor):
         arguments.check(self.said)
         try:
             yield from super().stream_inference(source, model, *args, **self.said)
+            self.faults.conclude(self.seen)
         finally:
             if hasattr(self.dataset, "close"):
                 self.dataset.close()
@@ -162,13 +182,44 @@ class Loop(BasePredictor):
             non_overlap=apart if non_overlap is None else non_overlap,
         )
 
+    def _leave_out(self, rows: Sequence[int]) -> None:
+        """Take pictures out of the batch in hand: Ultralytics' loop goes by the lists that it handed over."""
+        for column in self.batch:
+            for row in sorted(rows, reverse=True):
+                del column[row]
+
+    # Saving
+
+    def write_results(self, i: int, p: Path, im: Any, s: list[str]) -> str:
+        """Print and save one result; what is too large to be drawn is saved without its drawing."""
+        wanted = self.args.save, self.args.show
+        try:
+            if any(wanted):
+                check_drawing(self.results[i])
+        except RoomError as error:
+            self.faults.meet(str(p), error)
+            self.args.save = self.args.show = False
+        try:
+            return super().write_results(i, p, im, s)
+        finally:
+            self.args.save, self.args.show = wanted
+
+    def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
+        """Save the drawing: a picture in one step, a frame at the size of its video's first."""
+        if self.dataset.mode == "image":
+            write_picture(save_path.with_suffix(".jpg"), self.plotted_img)
+            return
+        shape = self._frame_sizes.setdefault(save_path, self.plotted_img.shape[:2])
+        self.plotted_img = fitted(self.plotted_img, shape)
+        super().save_predicted_images(save_path, frame)
+
     # Going elsewhere
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what does not belong to this process: neither files and cameras in use nor the lock."""
         state = dict(vars(self), vid_writer={}, prompter=None)
         del state["_lock"]
-        if hasattr(self.dataset, "close"):
+        if hasattr(self.dataset, "close") and not isinstance(self.dataset, Items):
             state |= dict.fromkeys(("dataset", "batch"))
         return state
 

@@ -12,9 +12,12 @@ from ultralytics.data.loaders import LOADERS, LoadImagesAndVideos, LoadPilAndNum
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
 from samplug.predict.clips import Clip, Course, Live, Pictures, Shot, VideoFile, natural
+from samplug.predict.faults import Faults, SourceError
+from samplug.predict.items import Listed, elsewhere
 
 Batch = tuple[list[str], list[np.ndarray], list[str]]
 STREAMED = ("rtsp://", "rtmp://", "tcp://")
+STRICT = Faults("raise")
 
 
 class Clips(LoadImagesAndVideos):
@@ -32,10 +35,14 @@ class Clips(LoadImagesAndVideos):
         frame: the frame's number counted from 1, as in the names of saved files.
         frames: the number of frames where it is known, else 0.
         fps: frames per second of the clip in hand.
+        faults: where videos and frames are noted that cannot be read, and are left out.
+        given_up: the places of videos that are not gone on with.
     """
 
-    def __init__(self, clips: Sequence[Clip]) -> None:  # the base class would open files of its own
-        self.clips = list(clips)
+    def __init__(self, clips: Sequence[Clip], faults: Faults = STRICT) -> None:  # the base class would open files
+        self.clips, self.faults, self.given_up = list(clips), faults, set[int]()
+        for clip in self.clips:
+            clip.faults = faults
         if not self.clips:
             raise FileNotFoundError("The source holds no picture and no video.")
         self.files = [clip.path for clip in self.clips]
@@ -71,45 +78,57 @@ class Clips(LoadImagesAndVideos):
 
     def _run(self) -> Generator[Batch, None, None]:
         for place, clip in enumerate(self.clips):
-            self.count, self.fps, self.frames = place, clip.fps, clip.length or 0
-            for backwards, shot in self.course(place, clip.path).shots(clip):
-                self.backwards, self.shot, self.frame = backwards, shot, shot.number + 1
-                line = f"video {place + 1}/{self.nf} (frame {self.frame}/{self.frames or '?'}) {clip.path}: "
-                yield [clip.path], [shot.picture], [line]
+            self.count = place
+            try:
+                clip.open()
+                yield from self._walk(place, clip)
+            except SourceError as error:
+                self.faults.meet(clip.path, error)
+
+    def _walk(self, place: int, clip: Clip) -> Iterator[Batch]:
+        self.fps, self.frames = clip.fps, clip.length or 0
+        for backwards, shot in self.course(place, clip.path).shots(clip):
+            if place in self.given_up:
+                break
+            self.backwards, self.shot, self.frame = backwards, shot, shot.number + 1
+            line = f"video {place + 1}/{self.nf} (frame {self.frame}/{self.frames or '?'}) {clip.path}: "
+            yield [clip.path], [shot.picture], [line]
 
 
-def as_clips(source: Any) -> Any:
-    """Wrap pictures in memory, lists and iterators as a loader; paths, streams and screens are left to the host."""
-    if isinstance(source, (str, Path, int, *LOADERS)):
+def as_clips(source: Any, faults: Faults = STRICT) -> Any:
+    """Wrap files, pictures in memory, lists and iterators as a loader; streams and screens are left to the host."""
+    if isinstance(source, str | Path | int):
+        return source if elsewhere(source) else Clips(of_files(Listed(str(source)).files), faults)
+    if isinstance(source, LOADERS):
         return source
     if isinstance(source, np.ndarray | Tensor):
-        return Clips([Pictures(list(source) if source.ndim == 4 else [source], "frames")])
+        return Clips([Pictures(list(source) if source.ndim == 4 else [source], "frames")], faults)
     if hasattr(source, "convert"):
-        return Clips([Pictures([source], getattr(source, "filename", "") or "frames")])
+        return Clips([Pictures([source], getattr(source, "filename", "") or "frames")], faults)
     if isinstance(source, list | tuple):
-        return of_list(source)
+        return Clips(of_list(source), faults)
     if isinstance(source, Iterable):
-        return Clips([Live(source, "frames")])
+        return Clips([Live(source, "frames")], faults)
     raise TypeError(f"{type(source).__name__} is no source: give a path, a stream, pictures or an iterator of them.")
 
 
-def of_list(items: Sequence[Any]) -> Any:
-    """Frames in the order given; folders, globs and videos among them are opened as the host opens them."""
+def of_list(items: Sequence[Any]) -> list[Clip]:
+    """Frames in the order given; folders, globs and videos among them are listed as the host lists them."""
     paths = all(isinstance(item, str | Path) for item in items)
     if not paths or all(suffix(item) in IMG_FORMATS for item in items):
-        return Clips([Pictures(items, str(Path(items[0]).parent) if items and paths else "frames")] if items else [])
-    return replaced(LoadImagesAndVideos(list(items)))
+        return [Pictures(items, str(Path(items[0]).parent) if items and paths else "frames")] if items else []
+    return of_files(Listed(list(items)).files)
 
 
-def replaced(loader: Any) -> Any:
-    """Put our loader in the place of the host's for files or arrays; streams and screens keep theirs."""
+def replaced(loader: Any, faults: Faults = STRICT) -> Any:
+    """Put our loader in the place of the host's for files that it fetched, or arrays; streams and screens keep it."""
     if isinstance(loader, LoadPilAndNumpy):
-        return Clips([Pictures(loader.im0, "frames")])
+        return Clips([Pictures(loader.im0, "frames")], faults)
     if not isinstance(loader, LoadImagesAndVideos) or isinstance(loader, Clips):
         return loader
     if loader.cap:
         loader.cap.release()
-    return Clips(of_files(loader.files))
+    return Clips(of_files(loader.files), faults)
 
 
 def of_files(files: Sequence[str]) -> list[Clip]:

@@ -16,12 +16,13 @@ from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features
 from samplug.predict.answers import Prediction, public_features
 from samplug.predict.clips import Course
+from samplug.predict.finite import check_finite
 from samplug.predict.following import Following, Here, score
 from samplug.predict.prompter import Prompter
 from samplug.predict.sam2 import SAM2Predictor
 from samplug.predict.sources import Clips, as_clips, replaced
 from samplug.predict.timeline import Timeline, Timelines, read_object
-from samplug.prompt_forms import refuse
+from samplug.prompt_forms import PromptError, refuse
 
 POLICIES = {
     "reference": tracking.Reference,
@@ -80,11 +81,18 @@ class SAM2VideoPredictor(SAM2Predictor):
         """Open a source and forget what was followed before."""
         if source is None:
             raise RuntimeError(START)
-        super().setup_source(as_clips(source), stride)
-        self.dataset: Any = replaced(self.dataset)
+        super().setup_source(source, stride)
         if isinstance(self.dataset, Clips):
             self.dataset.course = self._course
         self.init_state(self)
+
+    def _loader_of(self, source: Any) -> Any:
+        """What runs over videos and leaves out what is bad."""
+        return as_clips(source, self.faults)
+
+    def _replaced(self, loader: Any) -> Any:
+        """The same in the place of a loader that the host made."""
+        return replaced(loader, self.faults)
 
     @staticmethod
     def init_state(predictor: SAM2VideoPredictor) -> None:
@@ -168,15 +176,33 @@ class SAM2VideoPredictor(SAM2Predictor):
             raise RuntimeError(START)
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
         with self._cores():
-            frames = self._frames_in_hand(im)
-            self._open(frames, said)
-            backwards = isinstance(self.dataset, Clips) and self.dataset.backwards
-            seen = self._see(im, [slot for slot, here in enumerate(frames) if self._has_signal(here)])
-            for slot, here in enumerate(frames):
-                self.inference_state[slot].follow(here, seen.get(slot), backwards)
-            if self.prompter is not None:
-                self._look(self.prompter)
+            try:
+                self._advance(im, said)
+            except PromptError as error:
+                self._give_up(error)
             return self._prediction()
+
+    def _advance(self, im: Tensor, said: dict[str, Any]) -> None:
+        """Go on by a frame of the video, or of every stream."""
+        if isinstance(self.dataset, Clips) and self.dataset.count in self.dataset.given_up:
+            self._leave_out([0])  # it had been read ahead
+            return
+        frames = self._frames_in_hand(im)
+        self._open(frames, said)
+        backwards = isinstance(self.dataset, Clips) and self.dataset.backwards
+        seen = self._see(im, [slot for slot, here in enumerate(frames) if self._has_signal(here)])
+        for slot, here in enumerate(frames):
+            self.inference_state[slot].follow(here, seen.get(slot), backwards)
+        if self.prompter is not None:
+            self._look(self.prompter)
+
+    def _give_up(self, error: PromptError) -> None:
+        """Leave out the rest of a video whose prompts do not fit it, where there are others."""
+        if not isinstance(self.dataset, Clips) or self.dataset.nf == 1:
+            raise error
+        self.faults.meet(self.dataset.clip.path, error)
+        self.dataset.given_up.add(self.dataset.count)
+        self._leave_out([0])
 
     def _frames_in_hand(self, im: Tensor) -> list[Here]:
         """The batch, frame by frame."""
@@ -226,6 +252,8 @@ class SAM2VideoPredictor(SAM2Predictor):
         parts = []
         for slot, one in self.inference_state.items():
             logits, scores = one.rows()
+            if one.features is not None:
+                check_finite(self.network, one.features.image, logits, scores)
             owner = torch.full((len(scores),), slot, dtype=torch.int64)
             parts.append(Prediction(logits.to(self.device), scores.to(self.device), owner=owner))
         some = [part for part in parts if len(part.owner)]
@@ -235,6 +263,8 @@ class SAM2VideoPredictor(SAM2Predictor):
         """Bring the objects' masks to the size of their pictures, one `Results` a stream."""
         prediction = preds if isinstance(preds, Prediction) else Prediction(*preds)
         with self._cores():
+            if not self.batch[0]:  # it was left out
+                return []
             return [self._result(one, prediction.picture(slot)) for slot, one in self.inference_state.items()]
 
     def run_callbacks(self, event: str) -> None:
