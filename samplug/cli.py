@@ -130,8 +130,8 @@ def host() -> None:
 def sam(words: list[str], program: str) -> None:
     """Run the task `sam`, which `words` may name or not."""
     words = [word for word in words if word not in ("sam", "task=sam")]
-    if words[:1] in (["benchmark"], ["mode=benchmark"]):
-        benchmark(words[1:], program)
+    if "benchmark" in words or "mode=benchmark" in words:
+        benchmark([word for word in words if word not in ("benchmark", "mode=benchmark")], program)
         return
     if "val" in words or "mode=val" in words:
         measure([word for word in words if word not in ("val", "mode=val")], program)
@@ -390,6 +390,7 @@ def help_text(program: str) -> str:
         f"    {program} predict source=pictures/ prompts=prompts.json save_txt",
         f'    {program} track model=sam2.1_t.pt source=clip.mp4 bboxes="[[40, 60, 320, 400]]"',
         f"    {program} val data=scenes          how good the network is; data= your own, see `{program} val help`",
+        f"    {program} benchmark                   how fast it is, see `{program} benchmark help`",
         "    samplug pick source=bus.jpg     click in a window; prints the command that repeats it",
         "    samplug checks                  what is installed, and what to do about what is not",
         "",

@@ -156,7 +156,7 @@ def test_unfinished_words_are_refused():
     assert "no task 'cook'" in refused("task=cook")
 
 
-@pytest.mark.parametrize("mode", [mode for mode in cli.HOST_MODES if mode not in (*cli.MODES, "benchmark")])
+@pytest.mark.parametrize("mode", [mode for mode in cli.HOST_MODES if mode not in cli.MODES])
 def test_a_mode_that_does_not_exist_says_which_do(mode):
     with pytest.raises(Refusal, match=f"no mode '{mode}' for sam; it has predict"):
         cli.sam(["sam", mode, "data=x.yaml"], "yolo sam")

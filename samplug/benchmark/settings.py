@@ -99,7 +99,8 @@ def listed(value: Any) -> tuple[Any, ...]:
     if value in (None, False) or (isinstance(value, str) and value.lower() in ("none", "")):
         return ()
     if isinstance(value, str):
-        return tuple(word.strip() for word in value.strip("[]()").split(","))
+        words = [word.strip() for word in value.strip("[]()").split(",")]
+        return tuple(int(word) if word.isdigit() else word for word in words)
     return tuple(value) if isinstance(value, Iterable) else (value,)
 
 
