@@ -126,7 +126,7 @@ def test_a_prompter_that_fails_leaves_the_next_run_as_it_would_be(network, frame
 
 def test_fifty_videos_in_a_row_leave_nothing_behind(nano_file, frames, tmp_path):
     model, video = SAM(nano_file), str(write_video(tmp_path / "clip.avi", frames[:2]))
-    said = {"bboxes": [BOX], "imgsz": 64, "verbose": False, "stream": True}
+    said = {"bboxes": [BOX], "imgsz": 32, "verbose": False, "stream": True}
 
     def run():
         for _ in model.track(video, **said):

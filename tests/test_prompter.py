@@ -245,6 +245,16 @@ def test_ids_of_objects_that_are_gone_or_still_to_come_are_not_given_again(netwo
     assert seen == [(8,), (8,), (9,), (9,)]
 
 
+def test_objects_that_come_and_go_leave_nothing_behind(network, frames):
+    empty = {"masks": np.zeros((1, 96, 128), bool), "cls": [3]}
+    worker = predictor_of(network)
+    said = {"prompter": Script(empty), "prompt_every": 1, "expire_after": 1, "keep_lost": True}
+    results = list(worker(source=frames, stream=True, **said))
+    one = worker.inference_state[0]
+    assert [result.obj_ids for result in results] == [(i,) for i in range(8)] and results[-1].boxes.cls.tolist() == [3]
+    assert one.tracker.ids == () and len(one.classes) <= 1 and len(one.places) <= 1
+
+
 def test_a_detector_that_names_its_objects_is_taken_at_its_word(network, frames):
     script = Script({4: {"bboxes": BOX}}, {4: {"points": [50, 40]}, 6: {"bboxes": OTHER}})
     results = list(follow(network, frames[:3], prompter=script, prompt_every=1))

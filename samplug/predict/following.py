@@ -83,6 +83,7 @@ class Following:
         if features is None:
             self.objects = nowhere(self.tracker.ids, here.view)
             return
+        self._forget_expired()
         self.clock = self._clock_at(here.number) if self.can_go_back else self.clock + 1
         self.tracker.see(self.clock, features)
         for one in due:
@@ -94,6 +95,12 @@ class Following:
     def can_go_back(self) -> bool:
         """Whether a frame that went by can be seen again."""
         return self.clip is not None and self.clip.seekable
+
+    def _forget_expired(self) -> None:
+        """Let go of what is noted of objects that the tracker has let go of: a stream may have any number of them."""
+        alive = set(self.tracker.ids)
+        self.classes = {obj_id: kind for obj_id, kind in self.classes.items() if obj_id in alive}
+        self.places = {obj_id: box for obj_id, box in self.places.items() if obj_id in alive}
 
     def _clock_at(self, number: int) -> int:
         return number // self.stride
