@@ -6,6 +6,7 @@ import atexit
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -45,10 +46,10 @@ __all__ = [
     "imread",
     "picture_count",
     "pictures",
+    "pil_picture",
     "say_once",
     "select_device",
     "setup_source",
-    "stated_size",
     "wants_half",
     "warn_once",
 ]
@@ -188,18 +189,19 @@ def from_shell() -> bool:
     return Path(sys.argv[0]).stem in {"yolo", "ultralytics", "samplug"}
 
 
-def stated_size(file: str | Path) -> tuple[int, int] | None:
-    """Read (width, height) in the header of a picture file; None where PIL knows nothing of it.
+def pil_picture(file: str | Path) -> Any:
+    """Open a picture file with PIL, which decodes nothing yet; None where it knows nothing of it.
 
-    The host's `Image.open` fetches a plugin from the network for what it cannot read; this is PIL's own. Nothing is
-    decoded, so its limit against large pictures is lifted.
+    The host's `Image.open` fetches a plugin from the network for what it cannot read; this is PIL's own, with its limit
+    against large pictures lifted.
     """
     from PIL import Image
 
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with getattr(patches, "_image_open", Image.open)(file) as picture:
-            return picture.size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged file, which is told in other words
+            return getattr(patches, "_image_open", Image.open)(file)
     except (OSError, SyntaxError, ValueError):
         return None
     finally:

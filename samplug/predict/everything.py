@@ -16,6 +16,7 @@ from samplug.masks import boxes_of, remove_small_regions, stability
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
+from samplug.predict.finite import check_finite
 from samplug.prompts import View
 
 EDGE = 20.0  # pixels; a mask that touches a crop's inner border this closely is cut off there
@@ -171,6 +172,7 @@ def _answers(
     answer = model.answer(features, PromptBatch(owner, points=clicks[:, None], labels=labels), multimask=True)
     logits, scores = answer.logits.flatten(0, 1), answer.iou.flatten(0, 1)
     likely = scores > settings.conf_thres
+    check_finite(model, features.image, answer.iou, logits[likely])
     scores = scores[likely]
     logits = F.interpolate(logits[likely][:, None].float(), crop.size, mode="bilinear", align_corners=False)[:, 0]
     firm = stability(logits, model.mask_threshold, settings.stability_score_offset) > settings.stability_score_thresh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,23 @@ def opened(file: str | Path) -> np.ndarray:
     """
     if not Path(file).is_file():
         raise SourceError(f"{file}: it is a folder." if Path(file).is_dir() else f"{file}: there is no such file.")
-    size = host.stated_size(file)
-    if size is not None:
-        check_size(*size)
+    with host.pil_picture(file) or nullcontext() as known:
+        if known is not None:
+            check_size(*known.size)
+        picture = decoded(file)
+        if picture is not None:
+            return np.ascontiguousarray(host.as_bgr(picture))
+        if known is not None:
+            return from_pil(known)
+    raise SourceError(f"{file}: {what_it_is(Path(file))}")
+
+
+def decoded(file: str | Path) -> np.ndarray | None:
+    """A picture file as the host reads it; None where it cannot, in whichever way."""
     try:
-        picture = host.imread(str(file))
+        return host.imread(str(file))
     except (cv2.error, OSError, ImportError):  # old releases let a broken file raise, new ones miss a plugin for it
-        picture = None
-    if picture is None:
-        raise SourceError(f"{file}: {what_it_is(Path(file))}")
-    return np.ascontiguousarray(host.as_bgr(picture))
+        return None
 
 
 def check_size(width: int, height: int) -> None:
