@@ -169,6 +169,8 @@ def _is_ultralytics_sam(kind: type) -> bool:
 
 def _network(contents: Contents, config: Mapping[str, Any] | None = None) -> SAMModel | SAM2Model:
     """The network these tensors are of, filled with a float32 copy of them, in eval mode."""
+    if contents.config and not config:
+        _check_described(contents.config, contents.tensors)
     model = _undrawn(config or contents.config or config_of(contents.tensors))
     own = model.state_dict()
     tensors = {name: tensor for name, tensor in contents.tensors.items() if name in own or name not in UNUSED}
@@ -179,6 +181,15 @@ def _network(contents: Contents, config: Mapping[str, Any] | None = None) -> SAM
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
     return model.eval()
+
+
+def _check_described(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a description of a network far larger than its file, before that network is given memory."""
+    with torch.device("meta"):
+        model = build(config)
+    described, held = (sum(tensor.numel() for tensor in some.values()) for some in (model.state_dict(), tensors))
+    if described > 2 * held:  # a file may lack a few that are in `UNUSED`
+        _check_fit(model, tensors)
 
 
 class _NoDraws(TorchFunctionMode):

@@ -82,7 +82,7 @@ def _read_old_pickle(path: Path) -> Contents:
 def _load(path: Path, mmap: bool) -> Any:
     _warn_where_pickles_are_unsafe()
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, torch.sparse.check_sparse_tensor_invariants(True):
             return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # damaged pickles raise anything; whatever it is, there is no second, laxer attempt
         raise _refusal(str(error)) from error

@@ -28,6 +28,7 @@ from samplug.nn.vit import ImageEncoderViT
 STRIDE = 16  # of the coarsest features, in every SAM
 LARGEST = 8192  # of any number in a config: a damaged one must not ask for the memory of the whole machine
 DEEPEST = 256  # blocks in one list
+COUNTS = ("depth", "depths", "stages", "memory_layers")  # numbers of blocks
 
 
 class CheckpointError(ValueError):
@@ -261,19 +262,22 @@ def _checked(kind: type[Row], values: dict[str, Any]) -> dict[str, Any]:
     if missing or unknown:
         raise CheckpointError(f"A config of {kind.architecture!r} lacks {missing} and must not have {unknown}.")
     for name, value in values.items():
-        if not _fits(value, str(known[name].type)):
-            raise CheckpointError(f"The config's {name}={value!r} should be {known[name].type}, at most {LARGEST}.")
+        most = DEEPEST if name in COUNTS else LARGEST
+        if not _fits(value, str(known[name].type), most):
+            raise CheckpointError(f"The config's {name}={value!r:.80} should be {known[name].type}, at most {most}.")
     return values
 
 
-def _fits(value: Any, type_name: str) -> bool:
-    """Whether a plain value is of the type a row's field is annotated with."""
+def _fits(value: Any, type_name: str, most: int) -> bool:
+    """Whether a plain value is of the type a row's field is annotated with, and not above the most."""
     if type_name.startswith("tuple"):
-        return isinstance(value, tuple) and 0 < len(value) <= DEEPEST and all(_fits(part, "int") for part in value)
+        return (
+            isinstance(value, tuple) and 0 < len(value) <= DEEPEST and all(_fits(each, "int", most) for each in value)
+        )
     if type_name == "int":
-        return type(value) is int and 0 <= value <= LARGEST
+        return type(value) is int and 0 <= value <= most
     if type_name == "float":
-        return type(value) in (int, float) and 0 < value <= LARGEST
+        return type(value) in (int, float) and 0 < value <= most
     return isinstance(value, {"str": str, "bool": bool}[type_name])
 
 
