@@ -1,6 +1,7 @@
 """What the video predictor runs over: clips by their true frame numbers, whatever they come from."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -168,6 +169,15 @@ def test_the_loader_says_in_words_and_attributes_which_frame_it_is(frames):
         (["one"], ["video 1/2 (frame 2/2) one: "], 2, 0, 1),
         (["two"], ["video 2/2 (frame 1/?) two: "], 1, 1, 0),
     ]
+
+
+def test_the_number_that_a_header_claims_is_shown_until_it_proves_wrong(video, frames):
+    clip = VideoFile(str(video))
+    for claimed, shown in ((LENGTH, ["7"] * 7), (5, ["5"] * 5 + ["?"] * 2)):
+        clip.open = lambda claimed=claimed: setattr(clip, "stated", claimed)
+        clip.open()
+        lines = [info[0] for _, _, info in Clips([clip])]
+        assert [re.search(r"frame \d+/(.+?)\)", line)[1] for line in lines] == shown
 
 
 def test_streams_keep_the_loader_of_ultralytics(frames):

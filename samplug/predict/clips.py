@@ -36,6 +36,7 @@ class Clip:
         path: its name: what results are saved under, and what prompts by file are found by.
         fps: frames per second.
         length: number of frames, None where nobody knows before the end.
+        stated: the number that a header claims, which is shown and never believed; 0 for none.
         seekable: whether a frame can be read again.
         faults: where frames that cannot be read are noted, which are left out; their numbers stay unused.
     """
@@ -43,6 +44,7 @@ class Clip:
     path: str
     fps: float = FPS
     length: int | None = None
+    stated: int = 0
     seekable = True
     faults: Faults = Faults("raise")
 
@@ -109,13 +111,7 @@ class Pictures(Clip):
 
 
 class VideoFile(Clip):
-    """A video file, read to its last frame: the number of frames that its header claims is never believed.
-
-    Attributes:
-        stated: the number that it claims; 0 for none.
-    """
-
-    stated = 0
+    """A video file, read to its last frame: the number of frames that its header claims is never believed."""
 
     def __init__(self, path: str) -> None:
         self.path = path

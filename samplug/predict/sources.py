@@ -33,7 +33,7 @@ class Clips(LoadImagesAndVideos):
         shot: the frame in hand.
         backwards: whether it is walked backwards.
         frame: the frame's number counted from 1, as in the names of saved files.
-        frames: the number of frames where it is known, else 0.
+        frames: the number of frames where it is known or claimed, else 0.
         fps: frames per second of the clip in hand.
         faults: where videos and frames are noted that cannot be read, and are left out.
         given_up: the places of videos that are not gone on with.
@@ -86,12 +86,13 @@ class Clips(LoadImagesAndVideos):
                 self.faults.meet(clip.path, error)
 
     def _walk(self, place: int, clip: Clip) -> Iterator[Batch]:
-        self.fps, self.frames = clip.fps, clip.length or 0
+        self.fps, self.frames = clip.fps, clip.length or clip.stated
         for backwards, shot in self.course(place, clip.path).shots(clip):
             if place in self.given_up:
                 break
             self.backwards, self.shot, self.frame = backwards, shot, shot.number + 1
-            line = f"video {place + 1}/{self.nf} (frame {self.frame}/{self.frames or '?'}) {clip.path}: "
+            of = self.frames if self.frames >= self.frame else "?"
+            line = f"video {place + 1}/{self.nf} (frame {self.frame}/{of}) {clip.path}: "
             yield [clip.path], [shot.picture], [line]
 
 
