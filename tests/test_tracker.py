@@ -29,6 +29,9 @@ class Notebook:
     def without_past(self, features):
         return features
 
+    def begin(self, features):
+        return features
+
     def look_back(self, features, past, owner):
         frame = int(features.image.item())
         slots = [(int(f), int(slot)) for f, slot in zip(past.memories.flatten(), past.slots[0], strict=True)]

@@ -9,6 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplug.nn.linear import Linear, product, recorded
+
+# On a CPU without gradients: keys, and products of queries and keys, that are in hand at a time, a share of its cache.
+KEYS_AT_ONCE = {torch.float32: 1024, torch.bfloat16: 2**17}
+PRODUCTS_AT_ONCE = {torch.float32: 2**19, torch.bfloat16: 2**23}
+LINES = 64  # queries in hand are a multiple of this
+LONG = 1024  # keys from which on torch's kernel is the slower one for bfloat16
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
     """softmax(q kᵀ · scale + bias) v.
@@ -23,12 +31,50 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: f
     Returns:
         (B, Hd, L, Dv).
     """
+    if bias is None and in_blocks(q, k, v):
+        return attend_in_blocks(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None and bias.dim() == 3:
+        bias = bias[None]  # torch's fast kernel for CPUs takes four dimensions
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
 
-def recorded() -> bool:
-    """Whether what runs is written down, for gradients or as a graph, so that nothing may depend on values."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+def in_blocks(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether torch has no fast kernel for this: on CPUs for values of another width, and for long ones in bfloat16."""
+    if q.device.type != "cpu" or q.dtype not in KEYS_AT_ONCE or recorded():
+        return False
+    return q.shape[-1] != v.shape[-1] or (q.dtype == torch.bfloat16 and k.shape[2] >= LONG)
+
+
+def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Attention as plain products, some queries and keys at a time; the softmax is computed in float32."""
+    keys = min(KEYS_AT_ONCE[q.dtype], k.shape[2])
+    lines = max(LINES, PRODUCTS_AT_ONCE[q.dtype] // keys // LINES * LINES)
+    result = q.new_empty(*q.shape[:-1], v.shape[-1])
+    for i in range(q.shape[0]):
+        for head in range(q.shape[1]):
+            values = [block.mT.contiguous() for block in v[i, head].split(keys)]
+            blocks = list(zip(k[i, head].split(keys), values, strict=True))
+            for some, seen in zip((q[i, head] * scale).split(lines), result[i, head].split(lines), strict=True):
+                seen.copy_(attend_once(some, *blocks[0]) if len(blocks) == 1 else attend_blockwise(some, blocks))
+    return result
+
+
+def attend_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Queries (L, D), keys (K, D), values (Dv, K) -> (L, Dv)."""
+    products = product(q, k)
+    return product(torch.softmax(products, dim=-1, out=products), v)
+
+
+def attend_blockwise(q: Tensor, blocks: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """As `attend_once`, block by block: what a block shows counts by the sum of its unnormalised weights."""
+    seen, sums = [], []
+    for k, v in blocks:
+        products = product(q, k)
+        highest = products.amax(-1)
+        weights = torch.softmax(products, dim=-1, out=products)
+        seen.append(product(weights, v))
+        sums.append(highest - weights.amax(-1).log())  # the highest weight is one over the sum
+    return torch.einsum("bld,bl->ld", torch.stack(seen), torch.stack(sums).softmax(0))
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -63,10 +109,10 @@ class Projections(nn.Module):
         if inner % num_heads:
             raise ValueError(f"{num_heads} heads do not divide the attention's width {inner}.")
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(embedding_dim, inner)
-        self.k_proj = nn.Linear(kv_in_dim, inner)
-        self.v_proj = nn.Linear(kv_in_dim, inner)
-        self.out_proj = nn.Linear(inner, embedding_dim)
+        self.q_proj = Linear(embedding_dim, inner)
+        self.k_proj = Linear(kv_in_dim, inner)
+        self.v_proj = Linear(kv_in_dim, inner)
+        self.out_proj = Linear(inner, embedding_dim)
 
 
 class Attention(Projections):

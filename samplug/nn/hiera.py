@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from samplug.nn.attention import attend, join_heads, split_heads
 from samplug.nn.layers import MLP, DropPath, from_windows, to_windows
+from samplug.nn.linear import Linear
 
 NORM_EPS = 1e-6
 MLP_RATIO = 4  # a perceptron's inner width over its outer one
@@ -58,8 +59,8 @@ class MultiScaleAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.q_stride = q_stride
-        self.qkv = nn.Linear(dim, dim_out * 3)
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.qkv = Linear(dim, dim_out * 3)
+        self.proj = Linear(dim_out, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride."""
@@ -100,7 +101,7 @@ class MultiScaleBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim_out, eps=NORM_EPS)
         self.mlp = MLP(dim_out, MLP_RATIO * dim_out, dim_out, num_layers=2, activation=nn.GELU)
         self.drop_path = DropPath(drop_path)
-        self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
+        self.proj = Linear(dim, dim_out) if dim != dim_out else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride."""

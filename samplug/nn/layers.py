@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplug.nn.linear import Linear
+
 
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of a map (B, C, H, W)."""
@@ -34,7 +36,7 @@ class MLP(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         widths = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.layers = nn.ModuleList(Linear(before, after) for before, after in pairwise(widths))
         self.act = activation()
         self.sigmoid_output = sigmoid_output
 
@@ -52,8 +54,8 @@ class MLPBlock(nn.Module):
 
     def __init__(self, embedding_dim: int, mlp_dim: int, act: type[nn.Module] = nn.GELU) -> None:
         super().__init__()
-        self.lin1 = nn.Linear(embedding_dim, mlp_dim)
-        self.lin2 = nn.Linear(mlp_dim, embedding_dim)
+        self.lin1 = Linear(embedding_dim, mlp_dim)
+        self.lin2 = Linear(mlp_dim, embedding_dim)
         self.act = act()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from samplug.nn.attention import recorded
 from samplug.nn.layers import MLP, LayerNorm2d
+from samplug.nn.linear import Linear
 from samplug.nn.two_way import TwoWayTransformer, View
 from samplug.nn.types import Answer
 
@@ -231,7 +232,7 @@ class SAM2MaskDecoder(MaskDecoder):
         if pred_obj_scores:
             self.obj_score_token = nn.Embedding(1, transformer_dim)
             deep = MLP(transformer_dim, transformer_dim, 1, 3) if pred_obj_scores_mlp else None
-            self.pred_obj_score_head = deep or nn.Linear(transformer_dim, 1)
+            self.pred_obj_score_head = deep or Linear(transformer_dim, 1)
 
     def forward(
         self,

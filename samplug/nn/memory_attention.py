@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from samplug.nn.attention import Projections, attend, join_heads, split_heads
+from samplug.nn.linear import Linear, product, recorded
 
 ROPE_THETA = 10000.0
 INPUT_POSITION_WEIGHT = 0.1  # as trained
@@ -33,12 +34,14 @@ def rotary_angles(grid: tuple[int, int], dim: int, device: torch.device) -> Tens
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn the channels of tokens (B, Hd, n·L, dim), n maps of one grid in a row; in float32, as trained."""
+    """Turn the channels of tokens (B, Hd, n·L, dim), n maps of one grid in a row; in float32, as trained.
+
+    The first halves of all pairs of channels come first, then the second ones: that is how memory is read fastest.
+    """
     cos, sin = angles
-    pairs = x.float().unflatten(2, (-1, len(cos))).unflatten(-1, (-1, 2))
-    a, b = pairs.unbind(-1)
-    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1)
-    return turned.flatten(-2).flatten(2, 3).to(x.dtype)
+    a, b = x.float().unflatten(2, (-1, len(cos))).chunk(2, dim=-1)
+    turned = torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)], dim=-1)
+    return turned.flatten(2, 3).to(x.dtype)
 
 
 class RoPEAttention(Projections):
@@ -57,10 +60,28 @@ class RoPEAttention(Projections):
         Returns:
             (B, L, C).
         """
-        q, k, v = (split_heads(x, self.num_heads) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
+        q, k = self._paired(q, self.q_proj), self._paired(k, self.k_proj)
         placed, loose = k.split([k.shape[2] - unrotated, unrotated], dim=2)
         k = torch.cat([rotate(placed, angles), loose], dim=2)
-        return self.out_proj(join_heads(attend(rotate(q, angles), k, v)))
+        return self.out_proj(join_heads(self._seen(rotate(q, angles), k, v)))
+
+    def _paired(self, x: Tensor, projection: Linear) -> Tensor:
+        """Projected tokens (B, Hd, L, D) as `rotate` wants their channels; products do not notice the order."""
+        weight, bias = projection.weight, projection.bias
+        order = torch.arange(len(weight), device=x.device).view(self.num_heads, -1, 2).mT.flatten()
+        return split_heads(product(x, weight[order], bias[order]), self.num_heads)
+
+    def _seen(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What the queries see (B, Hd, L, D) in tokens v (B, K, ·).
+
+        A query's weights sum to one, so what it sees can be projected instead of all that there is to see. That is
+        less to add up where tokens are narrower than heads, if a kernel for it is there.
+        """
+        if recorded() or v.device.type != "cpu" or v.shape[-1] >= q.shape[-1]:
+            return attend(q, k, split_heads(self.v_proj(v), self.num_heads))
+        seen = attend(q, k, v[:, None].expand(-1, self.num_heads, -1, -1))
+        weight, bias = (x.unflatten(0, (self.num_heads, 1, -1)) for x in (self.v_proj.weight, self.v_proj.bias))
+        return seen @ weight[:, 0].mT + bias
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -87,8 +108,8 @@ class MemoryAttentionLayer(nn.Module):
         super().__init__()
         self.self_attn = self_attn or RoPEAttention(d_model, num_heads=1)
         self.cross_attn_image = cross_attn or RoPEAttention(d_model, num_heads=1, kv_in_dim=kv_in_dim)
-        self.linear1 = nn.Linear(d_model, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, d_model)
+        self.linear1 = Linear(d_model, dim_feedforward)
+        self.linear2 = Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.norm3 = nn.LayerNorm(d_model)
@@ -207,15 +228,33 @@ class MemoryAttention(nn.Module):
         Returns:
             (N, L, C).
         """
+        return self.finish(self.begin(x, pos, grid), pos, memory, memory_pos, grid, unrotated, owner)
+
+    def begin(self, x: Tensor, pos: Tensor | None, grid: tuple[int, int]) -> Tensor:
+        """What `condition` does before the first look at memories, the same for all objects: (F, L, C) -> as much."""
         if self.pos_enc_at_input and pos is not None:
             x = x + INPUT_POSITION_WEIGHT * pos
-        angles = rotary_angles(grid, self.head_dim, x.device)
+        first = self.layers[0]
+        assert isinstance(first, MemoryAttentionLayer)
+        return first.look_around(x, pos, rotary_angles(grid, self.head_dim, x.device))
+
+    def finish(
+        self,
+        begun: Tensor,
+        pos: Tensor | None,
+        memory: Tensor,
+        memory_pos: Tensor | None,
+        grid: tuple[int, int],
+        unrotated: int = 0,
+        owner: Tensor | None = None,
+    ) -> Tensor:
+        """The rest of `condition`, with its arguments; `begun` is what `begin` gave."""
+        x, angles = begun, rotary_angles(grid, self.head_dim, begun.device)
+        if owner is not None:
+            x = x[owner]
+            pos = pos[owner] if pos is not None and len(pos) > 1 else pos
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, MemoryAttentionLayer)
-            x = layer.look_around(x, pos, angles)
-            if i == 0 and owner is not None:
-                # Until here the objects of a frame see the same, so it was done once a frame.
-                x = x[owner]
-                pos = pos[owner] if pos is not None and len(pos) > 1 else pos
+            x = layer.look_around(x, pos, angles) if i else x
             x = layer.think(layer.look_back(x, pos, memory, memory_pos, angles, unrotated))
         return self.norm(x)

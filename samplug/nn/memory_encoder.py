@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from samplug.nn.fpn import positions_of
 from samplug.nn.layers import LayerNorm2d
+from samplug.nn.linear import Linear
 
 MASK_STRIDE = 16
 
@@ -41,9 +42,9 @@ class CXBlock(nn.Module):
         super().__init__()
         self.dwconv = nn.Conv2d(dim, dim, kernel_size=7, padding=3, groups=dim)
         self.norm = LayerNorm2d(dim)
-        self.pwconv1 = nn.Linear(dim, 4 * dim)
+        self.pwconv1 = Linear(dim, 4 * dim)
         self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.pwconv2 = Linear(4 * dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:

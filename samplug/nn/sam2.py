@@ -7,7 +7,7 @@ F frames, N objects or prompts, C channels, D memory channels, (h, w) the grid o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,17 @@ def spread(features: Features, owner: Tensor) -> Features:
         return features[owner]
     maps = [level.expand(len(owner), -1, -1, -1) for level in (features.image, *features.fine)]
     return Features(maps[0], tuple(maps[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class Begun(Features):
+    """Features of frames with what `SAM2Model.begin` did to them; a part of them has to begin anew.
+
+    Attributes:
+        tokens: (F, L, C).
+    """
+
+    tokens: Tensor = field(kw_only=True)
 
 
 class SAM2Model(SAM2Parts):
@@ -132,11 +143,18 @@ class SAM2Model(SAM2Parts):
             past_pointers_only=self.only_obj_ptrs_in_the_past_for_eval and not self.training,
         )
 
+    def begin(self, features: Features) -> Features:
+        """Do what looking back begins with, the same for all objects: once for all calls of `look_back` to come."""
+        if not self.num_maskmem:
+            return features
+        tokens = self.memory_attention.begin(*self._tokens(features), features.grid)
+        return Begun(features.image, features.fine, tokens=tokens)
+
     def look_back(self, features: Features, past: Past, owner: Tensor, positions: Tensor | None = None) -> Features:
         """Condition frames on what N objects look back at.
 
         Args:
-            features: of F frames, from `see`.
+            features: of F frames, from `see` or `begin`.
             past: of N objects.
             owner: (N,) the index of each object's frame.
             positions: of the features, (F, L, C); None for those of the grid.
@@ -327,12 +345,22 @@ class SAM2Model(SAM2Parts):
         positions: Tensor | None = None,
     ) -> Features:
         """Memory attention of frames (F, C, h, w) to tokens (N, K, D), of which the last `loose` have no place."""
-        image, grid = features.image.flatten(2).mT, features.grid
+        tokens, positions = self._tokens(features, positions)
+        seen = memory, memory_positions, features.grid, loose, owner
+        if isinstance(features, Begun):
+            tokens = self.memory_attention.finish(features.tokens, positions, *seen)
+        else:
+            tokens = self.memory_attention.condition(tokens, positions, *seen)
+        spread_out = features if owner is None else spread(features, owner)
+        return Features(tokens.mT.unflatten(2, features.grid), spread_out.fine)
+
+    def _tokens(self, features: Features, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Frames as tokens (F, L, C), and their positions; those of the grid where none are given."""
+        tokens = features.image.flatten(2).mT
         if positions is None:
-            positions = sine_positions(grid, self.hidden_dim, image.device).to(image.dtype).flatten(2).mT
-        tokens = self.memory_attention.condition(image, positions, memory, memory_positions, grid, loose, owner)
-        features = features if owner is None else spread(features, owner)
-        return Features(tokens.mT.unflatten(2, grid), features.fine)
+            places = sine_positions(features.grid, self.hidden_dim, tokens.device)
+            positions = places.to(tokens.dtype).flatten(2).mT
+        return tokens, positions
 
     def _read(self, past: Past, grid: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         """Memories and pointers as tokens (N, K, D), their positions, and how many tokens the pointers are."""

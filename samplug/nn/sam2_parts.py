@@ -10,6 +10,7 @@ from torch import nn
 
 from samplug.nn.fpn import ImageEncoder
 from samplug.nn.layers import MLP
+from samplug.nn.linear import Linear
 from samplug.nn.mask_decoder import SAM2MaskDecoder
 from samplug.nn.memory_attention import MemoryAttention
 from samplug.nn.memory_encoder import MemoryEncoder
@@ -164,8 +165,8 @@ class SAM2Parts(nn.Module):
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4) if self.use_obj_ptrs_in_encoder else None
         self.obj_ptr_proj: nn.Module = nn.Identity()
         if self.use_obj_ptrs_in_encoder:
-            self.obj_ptr_proj = MLP(width, width, width, 3) if use_mlp_for_obj_ptr_proj else nn.Linear(width, width)
-        self.obj_ptr_tpos_proj = nn.Linear(width, self.mem_dim) if self.proj_tpos_enc_in_obj_ptrs else nn.Identity()
+            self.obj_ptr_proj = MLP(width, width, width, 3) if use_mlp_for_obj_ptr_proj else Linear(width, width)
+        self.obj_ptr_tpos_proj = Linear(width, self.mem_dim) if self.proj_tpos_enc_in_obj_ptrs else nn.Identity()
 
     @property
     def device(self) -> torch.device:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from samplug.nn.attention import attend, join_heads
 from samplug.nn.layers import DropPath, from_windows, to_windows
+from samplug.nn.linear import Linear
 from samplug.nn.vit import neck
 
 
@@ -90,8 +91,8 @@ class BiasedAttention(nn.Module):
         self.num_heads = num_heads
         self.window = window
         self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window * window))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,9 +115,9 @@ class Perceptron(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
@@ -202,7 +203,7 @@ class TinyViT(nn.Module):
                 blocks = [TinyViTBlock(*sizes, next(drops), local_conv_size) for _ in range(depth)]
             self.layers.append(Stage(blocks, self._step(embed_dims, index)))
         self.norm_head = nn.LayerNorm(embed_dims[-1])
-        self.head = nn.Linear(embed_dims[-1], num_classes)
+        self.head = Linear(embed_dims[-1], num_classes)
         self.neck = neck(embed_dims[-1], out_chans)
 
     @staticmethod

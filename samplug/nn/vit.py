@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from samplug.nn.attention import attend, recorded
 from samplug.nn.layers import LayerNorm2d, MLPBlock, from_windows, to_windows
+from samplug.nn.linear import Linear
 
 BIAS_AT_ONCE = 2**21  # numbers of an attention's bias that exist at a time on a CPU: a share of its cache
 
@@ -85,8 +86,8 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.window_size = window_size
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.use_rel_pos = table_size is not None
         if table_size is not None:
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * table_size[0] - 1, dim // num_heads))

@@ -121,6 +121,7 @@ def with_compiled_parts(model: Network, mode: str) -> Network:
     if isinstance(made, SAM2Model):
         made._maps = one_by_one(make(made._maps))  # type: ignore[assignment, method-assign]
         decoder: Any = made.sam_mask_decoder
+        made.begin = lambda features: features  # type: ignore[assignment, method-assign]  # condition as a whole
         made.memory_attention.condition = conditioned(make(made.memory_attention.condition))  # type: ignore[method-assign]
         made.memory_encoder.encode = remembered(make(made.memory_encoder.encode))  # type: ignore[method-assign]
     else:

@@ -51,8 +51,10 @@ def show(
 
 def follow(model: SAM2Model, frame: int, features: Features, tracks: Iterable[Track], rule: Rule) -> None:
     """Answer the objects that nobody prompted on this frame."""
+    begun = None
     for batch, past in together(frame, tracks, rule, features.image.is_cuda):
-        seen = model.look_back(features, past, first_owner(len(batch), features))
+        begun = model.begin(features) if begun is None else begun
+        seen = model.look_back(begun, past, first_owner(len(batch), features))
         nothing = PromptBatch(torch.arange(len(batch), device=features.image.device))
         answer = model.candidates(seen, nothing, prompted=False)
         output = model.settle(answer, chosen(frame, batch, answer), batch[0].policy.present_above)
