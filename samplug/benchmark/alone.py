@@ -45,6 +45,8 @@ STARTS: dict[str, dict[str, str]] = {  # by case and package, as a line of Pytho
 class Memory(Part):
     """The most that everybody holds, each in a process of its own, in those parts that are asked for too."""
 
+    name = "memory"
+
     @property
     def tasks(self) -> list[tuple[str, str, int]]:
         """(case, task, count)."""
@@ -63,7 +65,7 @@ class Memory(Part):
     @property
     def weight(self) -> float:
         """An encoder, and the work, of each process."""
-        return len(self.stage.runners) * sum(self.cost(*task) for task in self.tasks)
+        return len(self.runners) * sum(self.cost(*task) for task in self.tasks)
 
     def cost(self, _: str, task: str, count: int) -> float:
         """What one process should take, in runs of an encoder."""
@@ -78,7 +80,7 @@ class Memory(Part):
             torch.save(self.stage.job.state, weights)
             for case, task, count in self.tasks:
                 held = {}
-                for name in self.stage.runners:
+                for name in (name for name, one in self.runners.items() if task not in one.skips):
                     held[name] = [self.held(name, task, count, weights)]
                     self.stage.progress.tick(f"memory, {case}, {name}", self.cost(case, task, count))
                 self.stage.note("memory", case, held, unit="MB")
@@ -105,6 +107,8 @@ class Memory(Part):
 
 class Startup(Part):
     """From the start of a process to its end, where nothing else is done."""
+
+    name = "startup"
 
     @property
     def cases(self) -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from samplug import __version__
-from samplug.benchmark import alone, grids, meta, pictures, stock, switched, videos
+from samplug.benchmark import alone, grids, huggingface, meta, pictures, stock, switched, videos
 from samplug.benchmark.folder import run_folder
 from samplug.benchmark.ours import Ours
 from samplug.benchmark.report import Report
@@ -106,6 +106,7 @@ def kinds_of(job: Job) -> dict[str, type[Runner]]:
         "sam2": meta.SAM2,
         "vos_optimized": meta.VOSOptimized,
         "segment-anything": meta.SegmentAnything,
+        "transformers": huggingface.Transformers,
     }
 
 

@@ -22,11 +22,13 @@ UNPAIRED = {torch.float32: 0.02, torch.float16: 0.1, torch.bfloat16: 0.3}  # sha
 class Everything(Part):
     """All masks of a picture."""
 
+    name = "everything"
+
     @property
     def weight(self) -> float:
         """An encoder and a grid of prompts, a run."""
         settings = self.stage.settings
-        return (1 + OF_AN_ENCODER * settings.points_stride**2) * (len(self.stage.runners) * settings.rounds)
+        return (1 + OF_AN_ENCODER * settings.points_stride**2) * (len(self.runners) * settings.rounds)
 
     def run(self) -> None:
         """Measure."""
@@ -34,11 +36,11 @@ class Everything(Part):
         side = stage.settings.points_stride
         drawn = picture(stage.job.size, stage.job.size).to(stage.job.device)
         grid = Grid(side, threshold(stage.reference, drawn, side))
-        works = {name: partial(runner.everything, drawn, grid) for name, runner in stage.runners.items()}
+        works = {name: partial(runner.everything, drawn, grid) for name, runner in self.runners.items()}
         tick = stage.ticker(f"everything, {side}x{side}", 1 + OF_AN_ENCODER * side**2)
         warm = stage.job.device.type != "cpu"
         seconds, masks = by_turns(works, stage.settings.rounds, stage.job.device, tick, warm)
-        own = stage.reference in stage.runners.values()
+        own = stage.reference in self.runners.values()
         right = masks[stage.reference.name] if own else stage.reference.everything(drawn, grid)
         deviations = {name: Deviation.of_masks(found, right) for name, found in masks.items()}
         case = f"{side}x{side}, {len(right)} masks"

@@ -139,6 +139,7 @@ class VOSOptimized(SAM2):
     """sam2's own compiled form of its video predictor."""
 
     name = "vos_optimized"
+    skips = ("encoder", "decoder", "everything")
     kind = "SAM2VideoPredictorVOS"
     compiled = True
 

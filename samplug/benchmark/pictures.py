@@ -22,17 +22,19 @@ FEW = 8
 class Encoder(Part):
     """One picture, from normalised pixels to features; compared by what one click on them finds."""
 
+    name = "encoder"
+
     @property
     def weight(self) -> float:
         """One encoder a run."""
-        return float(len(self.stage.runners) * (self.stage.settings.rounds + 1))
+        return float(len(self.runners) * (self.stage.settings.rounds + 1))
 
     def run(self) -> None:
         """Measure."""
         stage = self.stage
         pixels = picture_of(self)
         one = on(clicks(1, stage.job.size), stage.job.device)
-        works = {name: partial(runner.encode, pixels) for name, runner in stage.runners.items()}
+        works = {name: partial(runner.encode, pixels) for name, runner in self.runners.items()}
         seconds, _ = by_turns(works, stage.settings.rounds, stage.job.device, stage.ticker("encoder", 1.0))
         stage.note("encoder", "1 picture", seconds, deviations(self, one), FAR)
 
@@ -40,10 +42,12 @@ class Encoder(Part):
 class Decoder(Part):
     """Prompts of one click, three masks each, up to the quarter-size logits."""
 
+    name = "decoder"
+
     @property
     def weight(self) -> float:
         """A share of an encoder for each prompt."""
-        runs = len(self.stage.runners) * (self.stage.settings.rounds + 1)
+        runs = len(self.runners) * (self.stage.settings.rounds + 1)
         return runs * sum(self.cost(count) for count in self.stage.settings.prompts)
 
     @staticmethod
@@ -55,11 +59,11 @@ class Decoder(Part):
         """Measure."""
         stage = self.stage
         pixels = picture_of(self)
-        for runner in {**stage.runners, "reference": stage.reference}.values():
+        for runner in {**self.runners, "reference": stage.reference}.values():
             runner.encode(pixels)
         for count in stage.settings.prompts:
             prompts = on(clicks(count, stage.job.size), stage.job.device)
-            works = {name: partial(runner.answer, prompts, True) for name, runner in stage.runners.items()}
+            works = {name: partial(runner.answer, prompts, True) for name, runner in self.runners.items()}
             case = f"{count} prompt{'s' if count > 1 else ''}"
             repeats = stage.settings.rounds * (QUICK if count <= FEW else 1)
             tick = stage.ticker(f"decoder, {case}", OF_AN_ENCODER * count)
@@ -75,7 +79,7 @@ def picture_of(part: Part) -> Tensor:
 
 def deviations(part: Part, prompts: PromptBatch, answers: Mapping[str, Any] | None = None) -> dict[str, Deviation]:
     """How far everybody's answers are from the reference."""
-    runners, reference = part.stage.runners, part.stage.reference
+    runners, reference = part.runners, part.stage.reference
     if reference not in runners.values() and answers is None:
         reference.encode(picture_of(part))
     right, *_ = reference.answer(prompts, True)

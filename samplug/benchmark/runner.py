@@ -82,10 +82,12 @@ class Runner:
         name: what it is called in tables.
         dtype: what it computes in.
         model: its network.
+        skips: parts of the benchmark that it has nothing for.
     """
 
     name: str
     model: Any
+    skips: tuple[str, ...] = ()
 
     def __init__(self, job: Job) -> None:
         self.job, self.dtype = job, job.dtype

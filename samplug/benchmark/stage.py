@@ -81,8 +81,15 @@ class Stage:
 class Part:
     """A part of the benchmark."""
 
+    name: str
+
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+
+    @property
+    def runners(self) -> dict[str, Runner]:
+        """Those who have something of the kind."""
+        return {name: runner for name, runner in self.stage.runners.items() if self.name not in runner.skips}
 
     @property
     def weight(self) -> float:

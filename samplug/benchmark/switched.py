@@ -26,6 +26,8 @@ COST = {"encoder": 1.0, f"{PROMPTS} prompts": 2.0, f"1 object, {FRAMES} frames":
 class Switches(Part):
     """The encoder, many prompts and a short film under each switch that this device has."""
 
+    name = "switches"
+
     @property
     def jobs(self) -> dict[str, Job]:
         """The network in each form, by what a user writes for it."""

@@ -29,6 +29,8 @@ class Walk:
 class Video(Part):
     """A film with objects that are clicked on its first frame: that frame, and those once the memory is full."""
 
+    name = "video"
+
     @property
     def weight(self) -> float:
         """Encoders and what objects cost, frame by frame."""
@@ -36,7 +38,7 @@ class Video(Part):
         if not isinstance(stage.job.row, HieraRow):
             return 0.0
         frames = stage.settings.frames * (self.passes + self.warms_up)
-        return frames * len(stage.runners) * sum(1 + OF_AN_ENCODER * count for count in stage.settings.objects)
+        return frames * len(self.runners) * sum(1 + OF_AN_ENCODER * count for count in stage.settings.objects)
 
     @property
     def warms_up(self) -> bool:
@@ -56,7 +58,7 @@ class Video(Part):
             prompts = on(clicks(count, stage.job.size), stage.job.device)
             case = f"{count} object{'s' if count > 1 else ''}"
             walks = [self.walk(frames, prompts, case, i) for i in range(self.passes + self.warms_up)]
-            right = walks[-1].logits.get(stage.reference.name) if stage.reference in stage.runners.values() else None
+            right = walks[-1].logits.get(stage.reference.name) if stage.reference in self.runners.values() else None
             right = right or list(stage.reference.follow(frames, prompts))
             if self.warms_up:
                 self.note(walks[:1], f"{case}, warming up", None)
@@ -66,8 +68,8 @@ class Video(Part):
     def walk(self, frames: Tensor, prompts: PromptBatch, case: str, turn: int) -> Walk:
         """Let everybody answer frame by frame, by turns."""
         stage, walk = self.stage, Walk()
-        names = rotated(list(stage.runners), turn)
-        steps = {name: stage.runners[name].follow(frames, prompts) for name in names}
+        names = rotated(list(self.runners), turn)
+        steps = {name: self.runners[name].follow(frames, prompts) for name in names}
         for number in range(len(frames)):
             for name in rotated(names, number):
                 seconds, logits = timed(partial(next, steps[name]), stage.job.device)
@@ -78,7 +80,7 @@ class Video(Part):
 
     def note(self, walks: list[Walk], case: str, right: list[Tensor] | None) -> None:
         """Write down the first frame and the steady ones, or a whole pass that warmed up."""
-        stage, names = self.stage, self.stage.runners
+        stage, names = self.stage, self.runners
         if right is None:
             stage.note("video", case, {name: [sum(walk.seconds[name]) for walk in walks] for name in names})
             return

@@ -10,6 +10,7 @@ F pictures, N prompts or objects, T tokens a prompt, C channels, (h, w) the grid
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
@@ -137,7 +138,8 @@ def compiled_part(work: Callable[..., Any], mode: str) -> Callable[..., Any]:
     limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with torch._dynamo.config.patch({limit: SHAPES}):
+        with torch._dynamo.config.patch({limit: SHAPES}), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the compiler sees in ours and in its own code
             return kept(compiling(*args, **kwargs))
 
     return run
