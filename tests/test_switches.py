@@ -1,0 +1,306 @@
+"""The switches that say how a network computes: each leaves the answer what it was, within what it rounds."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from samplug import SAM, SAM2Predictor, SAM2VideoPredictor
+from samplug.benchmark.compare import overlaps
+from samplug.benchmark.scene import clicks, picture
+from samplug.benchmark.weights import randomise
+from samplug.nn.frames import Past
+from samplug.nn.types import PromptBatch
+from samplug.predict.compiled import Decoder, bundles, compiled, distance, filled, objection
+from samplug.predict.precision import Form, in_form
+from samplug.variants import build
+
+BOX = [[30, 20, 170, 160]]
+BOTH = [[30, 20, 170, 160], [150, 90, 280, 220]]
+SAID = {"imgsz": 128, "verbose": False}
+SMALL = {"variant": "samplug-nano", "image_size": 64}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return randomise(build(SMALL)).eval()
+
+
+@pytest.fixture
+def model(nano_file):
+    return SAM(nano_file)
+
+
+def prompted(count, points=1, size=64):
+    """So many prompts of so many clicks each."""
+    generator = torch.Generator().manual_seed(count + 100 * points)
+    xy = torch.rand(count, points, 2, generator=generator) * size
+    return PromptBatch(torch.zeros(count, dtype=torch.int64), xy, torch.ones(count, points, dtype=torch.int64))
+
+
+# Precision
+
+
+@pytest.mark.parametrize("variant", ["samplug-nano", "mobile_sam"])
+@torch.inference_mode()
+def test_bfloat16_changes_masks_by_a_few_pixels(variant):
+    size = 128
+    plain = randomise(build({"variant": variant}))
+    coarse = in_form(plain, Form(torch.bfloat16))
+    pixels = (picture(size, size) - plain.pixel_mean) / plain.pixel_std
+    prompts = clicks(6, size)
+    right = plain.answer(plain.encode(pixels), prompts, multimask=True)
+    answer = coarse.answer(coarse.encode(pixels.bfloat16()), prompts, multimask=True)
+    assert answer.logits.dtype == torch.bfloat16
+    assert 1e-4 < distance(answer.logits, right.logits) < 0.06
+    assert overlaps(answer.logits > 0, right.logits > 0).median() > 0.97
+
+
+def test_norms_and_softmax_of_bfloat16_are_computed_in_float32():
+    """Torch's kernels widen what they are given: rounded once, the result is that of float32."""
+    torch.manual_seed(0)
+    x, norm = 100 + torch.randn(64, 256), torch.nn.LayerNorm(256)
+    coarse = x.bfloat16()
+    for answer, right in (
+        (deepcopy(norm).bfloat16()(coarse), norm(coarse.float())),
+        (coarse.softmax(1), coarse.float().softmax(1)),
+    ):
+        torch.testing.assert_close(answer, right.bfloat16(), rtol=2**-7, atol=1e-4)  # neighbours at most
+    by_hand = (coarse - coarse.mean(1, keepdim=True)) / coarse.std(1, keepdim=True)
+    assert distance(by_hand, norm(coarse.float())) > 0.05  # what steps in bfloat16 would give
+
+
+def test_the_network_keeps_its_bits(model, pictures):
+    before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+    expected = model.predict(pictures[0], bboxes=BOTH, **SAID)[0].masks.data
+    model.predict(pictures[0], bboxes=BOTH, bf16=True, channels_last=True, **SAID)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.model.state_dict().items())
+    assert torch.equal(model.predict(pictures[0], bboxes=BOTH, **SAID)[0].masks.data, expected)
+
+
+def test_predictors_compute_in_the_form_that_was_asked_for(model, pictures):
+    dtypes = {}
+    for bf16 in (False, True):
+        result = model.predict(pictures[0], bboxes=BOTH, bf16=bf16, logits=True, **SAID)[0]
+        dtypes[bf16] = result.logits.dtype
+        assert result.masks.data.any() and len(result) == 2
+    assert dtypes == {False: torch.float32, True: torch.bfloat16}
+
+
+def test_videos_are_followed_in_bfloat16(nano_file, pictures):
+    frames = [np.roll(pictures[0], (2 * i, 3 * i), (0, 1)) for i in range(4)]
+    predictor = SAM2VideoPredictor(overrides={"model": str(nano_file), "save": False, "bf16": True, **SAID})
+    results = list(predictor(source=frames, bboxes=BOTH, stream=True))
+    assert [result.frame for result in results] == [0, 1, 2, 3] and results[0].masks.data.any()
+    assert next(predictor.model.parameters()).dtype == torch.bfloat16
+
+
+def test_half_on_a_cpu_says_so_and_computes_in_float32(model, pictures, capture_log, monkeypatch):
+    from samplug import host
+
+    host.warn_once.cache_clear()
+    expected = model.predict(pictures[0], bboxes=BOX, **SAID)[0].masks.data
+    for _ in range(2):
+        assert torch.equal(model.predict(pictures[0], bboxes=BOX, half=True, **SAID)[0].masks.data, expected)
+    assert len([line for line in capture_log if "bf16=True" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ({"half": True, "bf16": True}, "one of the two"),
+        ({"bf16": "yes"}, "bf16='yes'"),
+        ({"compile": "fast"}, "max-autotune"),
+        ({"threads": 0}, "1 or more"),
+        ({"channels_last": 2}, "channels_last=2"),
+    ],
+)
+def test_wrong_switches_are_refused(model, pictures, said, hint):
+    with pytest.raises(ValueError, match=hint):
+        model.predict(pictures[0], bboxes=BOX, **said, **SAID)
+
+
+def test_a_picture_in_hand_is_encoded_anew_in_another_form(nano_file, pictures):
+    predictor = SAM2Predictor(overrides={"model": str(nano_file), "save": False, **SAID})
+    predictor.set_image(pictures[0])
+    encoded = []
+    predictor.plain.image_encoder.register_forward_pre_hook(lambda *_: encoded.append("float32"))
+    predictor(bboxes=BOX)
+    assert not encoded
+    predictor.set_prompts({"bboxes": BOX, "bf16": True})
+    (result,) = predictor()
+    assert predictor.torch_dtype == torch.bfloat16 and result.masks.data.any()
+
+
+def test_an_embedding_serves_every_form(model, pictures):
+    for one, other in ((True, False), (False, True)):
+        embedding = model.embed(pictures[0], bf16=one, imgsz=128)
+        assert model.predict(bboxes=BOX, embedding=embedding, bf16=other, **SAID)[0].masks.data.any()
+
+
+# Layout and threads
+
+
+@torch.inference_mode()
+def test_channels_last_computes_the_same(network):
+    other, images = in_form(network, Form(channels_last=True)), torch.randn(1, 3, 64, 64)
+    right, answer = network.encode(images), other.encode(Form(channels_last=True).shape(images))
+    assert distance(answer.image, right.image) < 1e-5
+    convolution = next(m for m in other.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size[0] > 1)
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_threads_are_set_while_it_computes_and_given_back(model, pictures):
+    seen, before = [], torch.get_num_threads()
+    hook = model.model.image_encoder.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    for result in model.predict(pictures[0], bboxes=BOX, threads=before + 1, stream=True, **SAID):
+        assert result and torch.get_num_threads() == before
+    hook.remove()
+    assert seen == [before + 1]
+
+
+# torch.compile
+
+
+def test_prompts_come_in_bundles_of_set_sizes():
+    assert bundles(3, (1, 8, 64)) == [slice(0, 3)]
+    assert bundles(130, (1, 8, 64)) == [slice(0, 64), slice(64, 128), slice(128, 130)]
+    rows = torch.arange(3.0)[:, None]
+    assert filled(rows, 5)[:, 0].tolist() == [0, 1, 2, 2, 2]
+    assert len(filled(rows[:1], 5)) == 1 and len(filled(rows[:1], 5, always=True)) == 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 65])
+@torch.inference_mode()
+def test_bundles_give_the_answers_of_all_at_once(network, count):
+    sizes = []
+
+    def decode(*given, **named):
+        sizes.append(len(given[2]))
+        return plain(*given, **named)
+
+    other = deepcopy(network)
+    plain = other.sam_mask_decoder.forward
+    other.sam_mask_decoder.forward = Decoder(decode)
+    features, prompts = network.encode(torch.randn(1, 3, 64, 64)), prompted(count)
+    for multimask in (True, False):
+        answer, right = (one.answer(features, prompts, multimask) for one in (other, network))
+        for name in ("logits", "iou", "tokens", "presence"):
+            assert distance(getattr(answer, name), getattr(right, name)) < 1e-4, name
+    assert set(sizes) == {1: {1}, 65: {64, 1}}.get(count, {8} if count <= 8 else {64})
+
+
+@torch.inference_mode()
+def test_bundles_know_whose_picture_a_prompt_is_about(network):
+    other = deepcopy(network)
+    other.sam_mask_decoder.forward = Decoder(other.sam_mask_decoder.forward)
+    features, prompts = network.encode(torch.randn(3, 3, 64, 64)), prompted(10)
+    masks = torch.randn(10, 1, 16, 16)
+    owner = torch.tensor([2, 0, 1, 1, 2, 0, 0, 1, 2, 2])
+    for given in (prompts, PromptBatch(prompts.owner, prompts.points, prompts.labels, masks=masks)):
+        given = PromptBatch(owner, given.points, given.labels, masks=given.masks)
+        answer, right = (one.answer(features, given) for one in (other, network))
+        assert distance(answer.logits, right.logits) < 1e-4
+
+
+def test_a_network_that_answers_otherwise_is_not_used(network):
+    other = deepcopy(network)
+    assert objection(network, other, (64, 64), follows=True) == ""
+    torch.nn.init.normal_(other.memory_encoder.out_proj.weight)
+    assert objection(network, other, (64, 64), follows=False) == ""
+    assert "answers differently" in objection(network, other, (64, 64), follows=True)
+
+
+def test_without_a_toolchain_it_goes_on_without(nano_file, pictures, capture_log, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda work, **_: broken)
+    plain = SAM(nano_file).predict(pictures[0], bboxes=BOX, **SAID)[0]
+    result = SAM(nano_file).predict(pictures[0], bboxes=BOX, compile=True, **SAID)[0]
+    assert torch.equal(result.masks.data, plain.masks.data)
+    assert [line for line in capture_log if "no C++ compiler. Going on without" in line]
+
+
+class Counting:
+    """A backend of torch.compile that compiles nothing and counts how often it is asked to."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, _):
+        self.count += 1
+        return graph.forward
+
+    def during(self, work):
+        before = self.count
+        work()
+        return self.count - before
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often something was compiled, and no kernel was built."""
+    backend, plain = Counting(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda work, mode=None: plain(work, backend=backend))
+    torch._dynamo.reset()
+    return backend
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_nothing_is_compiled_anew_from_one_to_ten_points(network, counted):
+    other, objection = compiled(deepcopy(network), "default", (64, 64))
+    assert not objection and other is not network and counted.count > 1
+    features = other.encode(torch.randn(1, 3, 64, 64))
+    for multimask in (True, False):
+        for count in (1, 5):
+            for points in (1, 2):
+                other.answer(features, prompted(count, points), multimask)
+    assert counted.count <= 8
+    for points in range(1, 11):
+        given = prompted(3, points)
+        answer = []
+        assert not counted.during(lambda: answer.append(other.answer(features, given, True)))  # noqa: B023
+        assert distance(answer[0].logits, network.answer(features, given, True).logits) < 1e-4
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_nothing_is_compiled_anew_from_two_to_eight_objects_and_with_growing_memory(network, counted):
+    other, objection = compiled(deepcopy(network), "default", (64, 64), follows=True)
+    assert not objection
+    seen = other.see(torch.randn(1, 3, 64, 64))
+
+    def look(objects, memories, pointers):
+        past = Past(
+            memories=torch.randn(objects, memories, 16, 32),
+            slots=torch.arange(memories).expand(objects, -1),
+            pointers=torch.randn(objects, pointers, 128),
+            times=torch.linspace(0, 1, pointers).expand(objects, -1),
+        )
+        owner = torch.zeros(objects, dtype=torch.int64)
+        answer, right = (one.look_back(seen, past, owner) for one in (other, network))
+        assert distance(answer.image, right.image) < 1e-4
+        features = type(seen)(answer.image, tuple(level.expand(objects, -1, -1, -1) for level in seen.fine))
+        output = other.segment(features, PromptBatch(torch.arange(objects)), prompted=False)
+        other.remember(seen, output.logits, output.presence, owner, prompted=False)
+
+    for objects in (1, 2, 3):
+        for memories, pointers in ((1, 1), (2, 2), (3, 3)):
+            look(objects, memories, pointers)
+    assert counted.count <= 24
+    for objects in range(1, 9):
+        assert not counted.during(lambda: look(objects, 4, 7))  # noqa: B023
+    for memories in range(2, 8):
+        assert not counted.during(lambda: look(2, memories, 2 * memories))  # noqa: B023
+
+
+@pytest.mark.slow
+def test_compiled_for_real_it_answers_the_same(nano_file, pictures):
+    model = SAM(nano_file)
+    plain = model.predict(pictures[0], bboxes=BOTH, logits=True, **SAID)[0]
+    result = model.predict(pictures[0], bboxes=BOTH, compile=True, logits=True, **SAID)[0]
+    assert model.predictor.model is not model.model
+    assert distance(result.logits, plain.logits) < 1e-3
