@@ -7,11 +7,16 @@ from collections.abc import Callable
 import torch
 
 from samplug.host import LOGGER
+from samplug.room import RoomError
 
 SHORT = (
     "The GPU has not enough memory for one {what}: give a smaller imgsz, half=True or a smaller network, free memory "
     "that other programs hold, or run on the CPU with device=cpu."
 )
+
+
+class DeviceRoomError(RoomError, torch.OutOfMemoryError):
+    """A GPU has not enough memory even for the smallest part."""
 
 
 class Share:
@@ -29,7 +34,7 @@ class Share:
         """Do `work` on 0 … count - 1, a slice at a time; where memory runs out, go on with half as many, and say so.
 
         Raises:
-            torch.OutOfMemoryError: it runs out with one alone.
+            DeviceRoomError: it runs out with one alone.
         """
         start = 0
         while start < count:
@@ -43,7 +48,7 @@ class Share:
         except torch.OutOfMemoryError as error:
             several = part.stop - part.start
             if several == 1:
-                raise torch.OutOfMemoryError(SHORT.format(what=self.what)) from error
+                raise DeviceRoomError(SHORT.format(what=self.what)) from error
             self.size = several // 2
         else:
             return True
