@@ -109,20 +109,23 @@ CHOICES = {
     "non_overlap": (None, False, True),
     "on_error": (None, "skip", "raise"),
 }
+POLICIES = ("reference", "presence", "motion", "distractors", "hybrid")
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Which numbers an argument takes: from `least`, up to `most`, whole ones alone or not."""
+    """Which numbers an argument takes: from `least` up to `most`, whole ones alone or not, and one besides."""
 
     accepted: str
     least: float
     most: float = math.inf
     whole: bool = False
+    besides: float | None = None
 
     def holds(self, value: Any) -> bool:
         """Whether a value is one of them."""
-        return isinstance(value, int if self.whole else int | float) and self.least <= value <= self.most
+        kind = isinstance(value, int if self.whole else int | float)
+        return kind and (self.least <= value <= self.most or value == self.besides)
 
 
 LIMITS = {
@@ -132,6 +135,8 @@ LIMITS = {
     "prompt_every": Limit("a number of frames, 1 or more", 1, whole=True),
     "iou_match": Limit("a number above 0 and up to 1", 1e-6, 1),
     "expire_after": Limit("a number of frames, 1 or more", 1, whole=True),
+    "start": Limit("the number of a frame, from 0", 0, whole=True),
+    "max_prompted": Limit("a number of frames, 2 or more, or -1 for all", 2, whole=True, besides=-1),
     "threads": Limit("a number of threads, 1 or more", 1, whole=True),
 }
 PROMPTS = tuple(name for name, argument in OWN.items() if argument.group == "prompts" and name != "embedding")
@@ -177,5 +182,7 @@ def check(said: dict[str, Any]) -> None:
             raise TypeError(f"{name!r} is no argument of this predictor. {hint}")
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, CHOICES[name]))}.")
+        if name == "policy" and isinstance(value, str) and value not in POLICIES:
+            raise ValueError(f"{name}={value!r}: give one of {', '.join(map(repr, POLICIES))}, or a class of yours.")
         if name in LIMITS and value is not None and not LIMITS[name].holds(value):
             raise ValueError(f"{name}={value!r}: give {LIMITS[name].accepted}.")

@@ -92,6 +92,7 @@ def test_splitting_leaves_the_dict_as_it_was():
         ("prompt_every", [None, 1, 30], [0, 2.5, "often"]),
         ("iou_match", [0.5, 1], [0, 1.2]),
         ("expire_after", [None, 5], [0, -1]),
+        ("max_prompted", [8, -1, 2], [0, 1, -2]),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_saying_what_is_accepted(name, good, bad):
@@ -100,3 +101,12 @@ def test_a_number_out_of_its_range_is_refused_saying_what_is_accepted(name, good
     for value in bad:
         with pytest.raises(ValueError, match=f"{name}=.*: give a number"):
             arguments.check({name: value})
+
+
+def test_policies_go_by_the_names_that_are_accepted():
+    from samplug.tracking import POLICIES
+
+    assert tuple(POLICIES) == arguments.POLICIES
+    arguments.check({"policy": POLICIES["motion"]})
+    with pytest.raises(ValueError, match="'motion'"):
+        arguments.check({"policy": "movement"})

@@ -74,3 +74,10 @@ def test_a_black_frame_is_a_lost_signal(camera, network, frames):
     assert camera.step(np.zeros_like(frames[0])).obj_ids == ()
     second = camera.step(frames[1])
     assert second.frame == 2 and alike([first, second], follow(network, frames[:2], bboxes=[BOX], obj_ids=[1]))
+
+
+def test_a_wrong_argument_is_refused_at_the_first_frame(network, frames):
+    camera = SAM2CameraPredictor(overrides={"verbose": False, "prompt_every": 0, "prompter": lambda frame: []})
+    camera.setup_model(network, verbose=False)
+    with pytest.raises(ValueError, match="prompt_every=0"):
+        camera.step(frames[0])

@@ -6,8 +6,8 @@ import torch
 from films import BOX, OTHER, alike, film, follow, predictor_of, rows
 
 from samplug.checkpoints import load_model
-from samplug.predict.video import POLICIES
 from samplug.prompts import PromptError
+from samplug.tracking import POLICIES
 
 
 @pytest.fixture(scope="module")

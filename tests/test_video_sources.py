@@ -92,6 +92,9 @@ def test_a_screen_is_followed(network, frames):
 
     screen = Screen()
     screen.source_type = SourceTypes(screenshot=True)
+    for wrong in ({"reverse": True}, {"start": 3}):
+        with pytest.raises(ValueError, match="came with a stream"):
+            next(follow(network, screen, bboxes=[BOX], **wrong))
     running = follow(network, screen, bboxes=[BOX])
     results = [next(running) for _ in range(3)]
     running.close()

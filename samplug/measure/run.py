@@ -25,7 +25,7 @@ from samplug.measure.table import pictures_table, videos_table
 from samplug.measure.videos import MASK, Following
 from samplug.nn.sam2 import SAM2Model
 from samplug.predict.image import Predictor
-from samplug.predict.video import policy_of
+from samplug.tracking import policy_of
 from samplug.view import Size
 
 DRAWN_PICTURES, DRAWN_CLIPS = 500, 60

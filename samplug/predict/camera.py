@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from samplug import arguments
 from samplug.host import Results
 from samplug.predict.clips import Shot
 from samplug.predict.following import Here
@@ -56,6 +57,7 @@ class SAM2CameraPredictor(SAM2VideoPredictor):
 
     def _start(self) -> None:
         """Make ready for a first frame."""
+        arguments.check(self.said)
         if self.model is None:
             self.setup_model()
         self.setup_source(iter(()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,13 +24,6 @@ from samplug.predict.sources import Clips, as_clips, replaced
 from samplug.predict.timeline import Timeline, Timelines, read_object
 from samplug.prompt_forms import PromptError, refuse
 
-POLICIES = {
-    "reference": tracking.Reference,
-    "presence": tracking.PresenceGate,
-    "motion": tracking.Motion,
-    "distractors": tracking.Distractors,
-    "hybrid": tracking.Hybrid,
-}
 START = "There is no video yet: call the predictor with a source first, or give prompts= with it."
 
 
@@ -84,7 +77,16 @@ class SAM2VideoPredictor(SAM2Predictor):
         super().setup_source(source, stride)
         if isinstance(self.dataset, Clips):
             self.dataset.course = self._course
+        else:
+            self._refuse_to_seek()
         self.init_state(self)
+
+    def _refuse_to_seek(self) -> None:
+        """Say what a stream cannot do."""
+        for name in ("start", "reverse"):
+            if self._option(name) not in (None, False):
+                accepted = "a file, a folder or a list: a stream runs forwards, from the frame that comes next"
+                refuse(name, f"{name}={self._option(name)!r} came with a stream", accepted)
 
     def _loader_of(self, source: Any) -> Any:
         """What runs over videos and leaves out what is bad."""
@@ -104,7 +106,7 @@ class SAM2VideoPredictor(SAM2Predictor):
         """A video or stream of which nothing is known."""
         tracker = tracking.Tracker(
             self.network,
-            policy_of(self._option("policy")),
+            tracking.policy_of(self._option("policy")),
             max_prompted=self._option("max_prompted"),
             clear_around_input=self.clear_non_cond_mem_around_input,
             clear_for_multi_obj=self.clear_non_cond_mem_for_multi_obj,
@@ -117,8 +119,6 @@ class SAM2VideoPredictor(SAM2Predictor):
     def _course(self, place: int, path: str) -> Course:
         """Which frames of a file are run; backwards from the last prompted one when prompts are given by frame."""
         start, reverse = self._option("start"), self._option("reverse")
-        if reverse not in (False, True, "both"):
-            raise ValueError(f"reverse={reverse!r}: give False, True or 'both'.")
         later = self._timelines(self.said).of(place, path).later
         if start is None and reverse and later:
             start = min(later) if reverse == "both" else max(later)
@@ -408,14 +408,3 @@ class SAM2VideoPredictor(SAM2Predictor):
         if which not in self.inference_state:
             raise ValueError(f"There is no stream {which}: they are 0 to {len(self.inference_state) - 1}.")
         return self.inference_state[which]
-
-
-def policy_of(given: str | Callable[[], tracking.Policy] | None) -> Callable[[], tracking.Policy]:
-    """The maker of memory policies, from the name of one or what was given itself."""
-    if given is None:
-        return tracking.Reference
-    if not isinstance(given, str):
-        return given
-    if given not in POLICIES:
-        raise ValueError(f"policy={given!r} is not known: give {', '.join(map(repr, POLICIES))}, or a class of yours.")
-    return POLICIES[given]

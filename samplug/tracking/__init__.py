@@ -3,11 +3,13 @@
 from samplug.tracking.bank import Lesson, MemoryBank
 from samplug.tracking.distractors import Distractors, Hybrid
 from samplug.tracking.motion import Motion
+from samplug.tracking.named import POLICIES, policy_of
 from samplug.tracking.policies import Kept, Policy, PresenceGate, Reference, Rule
 from samplug.tracking.tracker import Objects, Tracker
 from samplug.tracking.tracks import Track
 
 __all__ = [
+    "POLICIES",
     "Distractors",
     "Hybrid",
     "Kept",
@@ -21,4 +23,5 @@ __all__ = [
     "Rule",
     "Track",
     "Tracker",
+    "policy_of",
 ]
