@@ -48,7 +48,9 @@ OWN: dict[str, Argument] = {
         "answers", 0, "parts of fewer pixels are dropped, never the largest; below 1: a share of the mask's area"
     ),
     "non_overlap": Argument("answers", None, "True leaves each pixel to one object; left out: True in videos alone"),
-    "resize": Argument("answers", "letterbox", "'letterbox' as Ultralytics, 'stretch' as Meta's SAM 2 predictor"),
+    "resize": Argument(
+        "answers", "letterbox", "'letterbox' as Ultralytics; as Meta: 'stretch' for SAM 2, 'pad' for SAM and MobileSAM"
+    ),
     "track": Argument(
         "video", None, "True follows objects through memory, False prompts every frame; left out: follow"
     ),
@@ -98,16 +100,22 @@ OWN: dict[str, Argument] = {
     ),
     "crop_nms_thresh": Argument("everything", 0.7, "IoU of boxes above which a mask of a larger crop is dropped"),
     "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
+    "rules": Argument(
+        "everything",
+        "ultralytics",
+        "'ultralytics' judges masks at the network's size; 'meta' as Meta, at the picture's",
+    ),
 }
 CHOICES = {
     "bf16": (False, True),
     "channels_last": (False, True),
     "compile": (False, True, "default", "reduce-overhead", "max-autotune"),
     "multimask": (False, "best", "all"),
-    "resize": ("letterbox", "stretch"),
+    "resize": ("letterbox", "stretch", "pad"),
     "reverse": (False, True, "both"),
     "non_overlap": (None, False, True),
     "on_error": (None, "skip", "raise"),
+    "rules": ("ultralytics", "meta"),
 }
 POLICIES = ("reference", "presence", "motion", "distractors", "hybrid")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplug.view import View
+from samplug.view import Size, View
 
 NOT_MINE = -10.0  # ceiling for the logits of a pixel that another object owns
 BAND = 1 << 19  # picture pixels worked on at once: small enough for the cache, and no extra memory worth counting
@@ -52,14 +52,18 @@ class Taps:
 
 def taps_of(logits: Tensor, view: View) -> tuple[Taps, Taps]:
     """The taps of a picture's rows and columns in (N, a, b) logits over the network's whole input."""
-    grid = logits.shape[-2], logits.shape[-1]
+    return taps_at((logits.shape[-2], logits.shape[-1]), view, logits.device)
+
+
+def taps_at(grid: Size, view: View, device: torch.device) -> tuple[Taps, Taps]:
+    """The same in a map of (a, b) cells."""
     spans = view.span(grid)
     whole = [max(round(span), 1) for span in spans]
     # Cells of the padding are left out where the picture ends between two cells, and seen where it ends inside one, on
     # either side: so does Ultralytics' `scale_masks`, and masks should be equal to the last row.
     ends_between = sum(abs(span - cells) for span, cells in zip(spans, whole, strict=True)) <= 1e-3
     cells = whole if ends_between else grid
-    rows, columns = (Taps.of(*each, logits.device) for each in zip(view.picture, spans, cells, strict=True))
+    rows, columns = (Taps.of(*each, device) for each in zip(view.picture, spans, cells, strict=True))
     return rows, columns
 
 

@@ -32,21 +32,22 @@ class View:
     """How a picture lies in the network's input.
 
     `letterbox` is what Ultralytics' `LetterBox(auto=False, center=False)` does: one gain for both sides, the picture at
-    the top left, padding to its right and below. `stretch` gives each side its own gain and leaves no padding.
+    the top left, padding to its right and below. `stretch` gives each side its own gain and leaves no padding. `pad` is
+    what Meta's SAM predictor does: as `letterbox`, but halves are rounded up, and the gain is what rounding makes it.
 
     Attributes:
         picture: (H, W) of the picture, in pixels.
         network: (h, w) of the network's input, in pixels.
-        resize: `"letterbox"` or `"stretch"`.
+        resize: `"letterbox"`, `"stretch"` or `"pad"`.
     """
 
     picture: Size
     network: Size
-    resize: Literal["letterbox", "stretch"] = "letterbox"
+    resize: Literal["letterbox", "stretch", "pad"] = "letterbox"
 
     def __post_init__(self) -> None:
-        if self.resize not in ("letterbox", "stretch"):
-            raise ValueError(f'resize={self.resize!r} is not known: write "letterbox" or "stretch".')
+        if self.resize not in ("letterbox", "stretch", "pad"):
+            raise ValueError(f'resize={self.resize!r} is not known: write "letterbox", "stretch" or "pad".')
 
     @property
     def gains(self) -> tuple[float, float]:
@@ -54,6 +55,9 @@ class View:
         (height, width), (h, w) = self.picture, self.network
         if self.resize == "stretch":
             return h / height, w / width
+        if self.resize == "pad":
+            rows, columns = self.content
+            return rows / height, columns / width
         gain = min(h / height, w / width)
         return gain, gain
 
@@ -62,6 +66,10 @@ class View:
         """(h', w') of the resized picture inside the input; the rest, right and below, is padding."""
         if self.resize == "stretch":
             return self.network
+        if self.resize == "pad":
+            scale = min(n / side for n, side in zip(self.network, self.picture, strict=True))
+            down, across = (max(int(side * scale + 0.5), 1) for side in self.picture)
+            return down, across
         rows, columns = (max(round(side * gain), 1) for side, gain in zip(self.picture, self.gains, strict=True))
         return rows, columns
 

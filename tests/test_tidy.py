@@ -8,8 +8,10 @@ from films import BOX, film, follow
 
 from samplug import arguments
 from samplug.checkpoints import load_model
+from samplug.predict.cutouts import Cutouts
 from samplug.predict.finish import Finish, Rows, Shown, finished
 from samplug.predict.image import Predictor
+from samplug.predict.cutouts import Cutouts
 from samplug.predict.tidy import settle_rivals, tidy
 from samplug.view import View
 
@@ -125,7 +127,7 @@ def test_a_pixel_is_left_to_nobody_who_does_not_claim_it():
 def test_masks_that_are_cut_already_go_by_score():
     masks = torch.zeros(2, 8, 8, dtype=torch.bool)
     masks[0, :5] = masks[1, 3:] = True
-    apart = settle_rivals(masks, masks, torch.tensor([0.5, 0.9]), View((8, 8), (8, 8)))
+    apart = settle_rivals(masks.clone(), Cutouts.of(masks), torch.tensor([0.5, 0.9]), View((8, 8), (8, 8)))
     assert apart[1, 3:].all() and apart[0, :3].all() and not apart[0, 3:].any()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from samplug.masks import boxes_of, resize_to_picture
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Answer, Features, PromptBatch
+from samplug.predict.cutouts import Cutouts
 from samplug.predict.finish import Finish, Rows, Shown, finished
 from samplug.predict.finite import check_finite
 from samplug.predict.halving import Share
@@ -24,20 +26,37 @@ class Prediction(tuple):
 
     It unpacks like the plain tuple that Ultralytics' SAM returns, and knows in addition for each row the picture it
     belongs to (`owner`, (N,)) and the prompt it answers (`prompt`, (N,)), both int64 on the CPU, pictures and prompts
-    in order. `prompts` are those of each picture.
+    in order. `prompts` are those of each picture. Masks of everything are cut out and become whole where they are
+    unpacked; `answers` are what they are kept as.
     """
 
     owner: Tensor
     prompt: Tensor
     prompts: list[Prompts] | None = None
 
-    def __new__(cls, *tensors: Tensor, owner: Tensor | None = None, prompt: Tensor | None = None) -> Prediction:
-        """Make it from two or three tensors of N rows; without owner and prompt: one picture, a row a prompt."""
-        made = super().__new__(cls, tensors)
-        rows = len(tensors[0])
+    def __new__(
+        cls, answers: Tensor | Cutouts, *tensors: Tensor, owner: Tensor | None = None, prompt: Tensor | None = None
+    ) -> Prediction:
+        """Make it from two or three columns of N rows; without owner and prompt: one picture, a row a prompt."""
+        made = super().__new__(cls, (answers, *tensors))
+        rows = len(answers)
         made.owner = torch.zeros(rows, dtype=torch.int64) if owner is None else owner
         made.prompt = torch.arange(rows) if prompt is None else prompt
         return made
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        column = super().__getitem__(index)
+        return column.whole() if isinstance(column, Cutouts) else column
+
+    @property
+    def answers(self) -> Tensor | Cutouts:
+        """The first column as it is kept."""
+        return super().__getitem__(0)
 
     @property
     def boxes(self) -> Tensor | None:
@@ -46,7 +65,7 @@ class Prediction(tuple):
 
     def rows(self, index: Tensor) -> Prediction:
         """Return the chosen rows of every field."""
-        here = (tensor[index.to(tensor.device)] for tensor in self)
+        here = (column[index.to(column.device)] for column in super().__iter__())
         return Prediction(*here, owner=self.owner[index], prompt=self.prompt[index])
 
     def picture(self, owner: int) -> Prediction:
@@ -55,14 +74,16 @@ class Prediction(tuple):
 
     def moved_by(self, pictures: int) -> Prediction:
         """Count the pictures of these rows on by so many: where a slice of a batch begins."""
-        return Prediction(*self, owner=self.owner + pictures, prompt=self.prompt)
+        return Prediction(*super().__iter__(), owner=self.owner + pictures, prompt=self.prompt)
 
     @staticmethod
     def cat(parts: Sequence[Prediction], prompts: list[Prompts] | None = None) -> Prediction:
         """Join predictions, a part a picture, in order."""
-        tensors = (torch.cat(column) for column in zip(*parts, strict=True))
+        answers, *columns = zip(*(tuple.__iter__(part) for part in parts), strict=True)
+        joined_answers = Cutouts.cat(answers) if isinstance(answers[0], Cutouts) else torch.cat(answers)
+        tensors = (torch.cat(column) for column in columns)
         owner, prompt = (torch.cat([getattr(part, name) for part in parts]) for name in ("owner", "prompt"))
-        joined = Prediction(*tensors, owner=owner, prompt=prompt)
+        joined = Prediction(joined_answers, *tensors, owner=owner, prompt=prompt)
         joined.prompts = prompts
         return joined
 
@@ -154,17 +175,30 @@ def to_results(prediction: Prediction, frame: Frame, finish: Finish) -> Results:
         frame: the picture.
         finish: which rows are kept, and how their masks are made ready.
     """
-    result, chosen = finished(rows_of(prediction, frame.prompts), frame, finish)
+    result, chosen = finished(rows_of(prediction, frame.prompts, frame.view), frame, finish)
     result.prompt_index = prediction.prompt[chosen].numpy()
     return result
 
 
-def rows_of(prediction: Prediction, prompts: Prompts) -> Rows:
+def rows_of(prediction: Prediction, prompts: Prompts, view: View) -> Rows:
     """The rows of one picture with what its prompts say of them; with nothing prompted, their class is their number."""
     classes = torch.tensor(prompts.classes)[prediction.prompt] if prompts.given else prediction.prompt
     names = prompts.class_names if prompts.given else {number: str(number) for number in classes.tolist()}
     ids = None if prompts.ids is None else torch.tensor(prompts.ids, dtype=torch.int64)[prediction.prompt]
-    return Rows(prediction[0], prediction[1], classes, names, ids)
+    answers, boxes = prediction.answers, prediction.boxes
+    if isinstance(answers, Tensor) and answers.dtype == torch.bool:
+        answers = Cutouts.of(answers)
+    if boxes is not None and isinstance(answers, Cutouts) and answers.frame != view.picture:
+        boxes = boxes_at_picture(boxes, view)
+    return Rows(answers, prediction[1], classes, names, ids, boxes)
+
+
+def boxes_at_picture(boxes: Tensor, view: View) -> Tensor:
+    """(N, 4) xyxy of the network's input to the picture's, as Ultralytics does: by the gains after rounding."""
+    height, width = view.picture
+    rows, columns = view.content
+    scaled = boxes / boxes.new_tensor([columns / width, rows / height] * 2)
+    return scaled.clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))
 
 
 def cut_out(prediction: Prediction, view: View, threshold: float) -> tuple[Tensor | None, Tensor]:

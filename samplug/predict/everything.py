@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import nms
 
-from samplug.masks import boxes_of, remove_small_regions, stability
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
+from samplug.predict.cutouts import Cutout, Cutouts
 from samplug.predict.finite import check_finite
-from samplug.prompts import View
+from samplug.predict.grounds import Ground, InInput, Window, crops, grid_of
+from samplug.predict.specks import without_specks
+from samplug.raster import Patch, Raster
+from samplug.view import View
 
+InSlices = Callable[[int, Callable[[slice], None]], None]
+# By whose rules, and whether the network is a SAM 2: how pictures are fitted, and what the defaults are instead.
+FITTING = {("meta", True): "stretch", ("meta", False): "pad"}
+BY_RULES: dict[tuple[str, bool], dict[str, Any]] = {
+    ("meta", True): {"conf_thres": 0.8, "stability_score_offset": 1.0},
+    ("meta", False): {"stability_score_offset": 1.0},
+}
+# Networks whose predicted IoU and stability run lower than those of Meta's.
+BY_NETWORK: dict[str, dict[str, Any]] = {"samplug-nano": {"conf_thres": 0.5, "stability_score_thresh": 0.8}}
+CLICKS_ELSEWHERE = 256  # answered in one call on a device that is no CPU
 EDGE = 20.0  # pixels; a mask that touches a crop's inner border this closely is cut off there
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `Predictor.generate`, under its names, and the host's `iou` for the NMS inside a crop."""
+    """The arguments of `Predictor.generate`, under its names; and of the host, `iou` for the NMS inside a crop.
+
+    `rules` is explained at `samplug.arguments.OWN`, `conf` leaves out masks with a score not above it before small
+    regions are removed.
+    """
 
     crop_n_layers: int = 0
     crop_overlap_ratio: float = 512 / 1500
@@ -36,164 +53,220 @@ class Settings:
     stability_score_thresh: float = 0.95
     stability_score_offset: float = 0.95
     crop_nms_thresh: float = 0.7
-    min_mask_region_area: int = 0
+    min_mask_region_area: float = 0
+    rules: str = "ultralytics"
     iou: float = 0.7
+    conf: float | None = None
+
+    def grid_of(self, layer: int) -> np.ndarray:
+        """The clicks of a layer of crops, (P, 2) xy in 0-1."""
+        if self.point_grids is not None:
+            return np.asarray(self.point_grids[layer], dtype=np.float64).reshape(-1, 2)
+        return grid_of(max(1, int(self.points_stride / self.crop_downscale_factor**layer)))
+
+    def in_slices(self, count: int, work: Callable[[slice], None]) -> None:
+        """Do work on so many clicks, `points_batch_size` at a time."""
+        for start in range(0, count, self.points_batch_size):
+            work(slice(start, min(start + self.points_batch_size, count)))
+
+    def likely(self, scores: Tensor) -> Tensor:
+        """Which predicted IoUs are high enough; Meta's rule takes a threshold of 0 for none."""
+        if self.rules == "meta" and self.conf_thres <= 0:
+            return torch.ones_like(scores, dtype=torch.bool)
+        return scores > self.conf_thres
+
+    def firm(self, stability: Tensor) -> Tensor:
+        """Which masks are stable enough: above the threshold, or at it too by Meta's rule, where 0 stands for none."""
+        if self.rules != "meta":
+            return stability > self.stability_score_thresh
+        if self.stability_score_thresh <= 0:
+            return torch.ones_like(stability, dtype=torch.bool)
+        return stability >= self.stability_score_thresh
+
+
+def defaults(model: SAMModel | SAM2Model, rules: str, device: torch.device) -> dict[str, Any]:
+    """What the arguments are where nobody says, as far as that is not `Settings`' own."""
+    at_once = {} if device.type == "cpu" else {"points_batch_size": CLICKS_ELSEWHERE}
+    by_rules = BY_RULES.get((rules, isinstance(model, SAM2Model)), {})
+    return {**at_once, **by_rules, **BY_NETWORK.get(model.variant, {})}
 
 
 @dataclass(frozen=True, eq=False)
-class Crop:
-    """A window of the network's input: xyxy in its pixels, and its layer (0 is the whole)."""
+class Candidates:
+    """N masks of one window, each as the part of the network's answer that it is made of.
 
-    box: tuple[int, int, int, int]
-    layer: int
+    Attributes:
+        patches: N of those parts.
+        scores: (N,) float32, predicted IoU.
+        stability: (N,) float32.
+        boxes: (N, 4) float32 xyxy in pixels of the frame, the first and last that are on.
+    """
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.box[3] - self.box[1], self.box[2] - self.box[0]
+    patches: list[Patch]
+    scores: Tensor
+    stability: Tensor
+    boxes: Tensor
+
+    def __getitem__(self, index: Tensor) -> Candidates:
+        """The chosen ones, by numbers (K,)."""
+        patches = [self.patches[i] for i in index.tolist()]
+        return Candidates(patches, self.scores[index], self.stability[index], self.boxes[index])
+
+    @staticmethod
+    def cat(parts: Sequence[Candidates]) -> Candidates:
+        """Join, in order."""
+        columns = (torch.cat([getattr(part, name) for part in parts]) for name in ("scores", "stability", "boxes"))
+        return Candidates([patch for part in parts for patch in part.patches], *columns)
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """N masks (N, h, w) bool, their predicted IoU (N,) and boxes (N, 4) xyxy, in one frame of coordinates."""
+    """What was found on one picture.
 
-    masks: Tensor
+    Attributes:
+        cutouts: N masks, in pixels of the ground's frame.
+        scores: (N,) float32, predicted IoU.
+        stability: (N,) float32.
+        boxes: (N, 4) float32 xyxy, the first and last pixels that are on.
+    """
+
+    cutouts: Cutouts
     scores: Tensor
+    stability: Tensor
     boxes: Tensor
 
-    def __getitem__(self, index: Tensor) -> Found:
-        return Found(self.masks[index], self.scores[index], self.boxes[index])
-
-    @staticmethod
-    def cat(parts: Sequence[Found]) -> Found:
-        """Join what was found in several places, in order."""
-        return Found(*(torch.cat([getattr(part, name) for part in parts]) for name in ("masks", "scores", "boxes")))
+    @property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool."""
+        return self.cutouts.whole()
 
 
 def segment_everything(
     model: SAMModel | SAM2Model, im: Tensor, view: View, settings: Settings, features: Features | None
 ) -> Found:
-    """Find the masks of one picture.
+    """Find the masks of one picture in the network's input, as Ultralytics does.
 
     Args:
         model: one of our networks.
         im: (1, 3, h, w), the network's normalised input.
-        view: how the picture lies in it; no click falls on the padding.
+        view: how the picture lies in it.
         settings: grids, crops and thresholds.
         features: those of `im` when they are known already.
+    """
+    return search(model, InInput(im, view), settings, features)
+
+
+def search(
+    model: SAMModel | SAM2Model,
+    ground: Ground,
+    settings: Settings,
+    features: Features | None = None,
+    in_slices: InSlices | None = None,
+) -> Found:
+    """Find the masks of one picture.
+
+    Args:
+        model: one of our networks.
+        ground: the picture, and the pixels in which it is judged.
+        settings: grids, crops and thresholds.
+        features: those of the whole picture when they are known already.
+        in_slices: how many clicks are answered together: does some work on 0 … count - 1, a slice at a time; left out:
+            `points_batch_size` of them.
 
     Returns:
-        Masks (N, h, w) in pixels of the network's input, best first within a crop.
+        Masks, the likeliest of a crop first, those of smaller crops before those of larger ones.
     """
-    grids = settings.point_grids
-    if grids is None:
-        strides = [
-            settings.points_stride / settings.crop_downscale_factor**i for i in range(settings.crop_n_layers + 1)
-        ]
-        grids = [grid(max(1, int(stride))) for stride in strides]
-    crops = [crop for crop in crops_of(im.shape[-2:], settings) if shows_picture(crop, view)]
-    parts = [_one_crop(model, im, view, crop, grids[crop.layer], settings, features) for crop in crops]
-    found = Found.cat(parts)
-    if len(crops) > 1:
-        areas = torch.cat(
-            [torch.full((len(p.scores),), float(math.prod(c.size))) for p, c in zip(parts, crops, strict=True)]
-        )
-        found = found[nms(found.boxes, 1 / areas.to(found.boxes), settings.crop_nms_thresh)]
-    return _without_specks(found, view, settings)
+    windows = crops(ground.frame, settings.crop_n_layers, settings.crop_overlap_ratio)
+    looks = [Look(model, ground, window, settings, in_slices) for window in windows if ground.shown(window)]
+    parts = [look.candidates(None if look.window.layer else features) for look in looks]
+    found = Candidates.cat(parts)
+    owner = torch.repeat_interleave(torch.tensor([len(part.patches) for part in parts]))
+    if len(windows) > 1:
+        small = torch.tensor([1 / math.prod(look.window.size) for look in looks])
+        keep = nms(found.boxes, small[owner].to(found.boxes), settings.crop_nms_thresh)
+        found, owner = found[keep], owner[keep.cpu()]
+    items = [looks[i].cut_out(patch) for i, patch in zip(owner.tolist(), found.patches, strict=True)]
+    cutouts = Cutouts(items, ground.frame, found.boxes.device)
+    return tidied(Found(cutouts, found.scores, found.stability, found.boxes), ground, settings)
 
 
-def grid(side: int) -> np.ndarray:
-    """Return side² points, xy in 0-1, in the middles of a side × side raster, row by row."""
-    middles = (np.arange(side) + 0.5) / side
-    return np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2)
-
-
-def crops_of(shape: Sequence[int], settings: Settings) -> list[Crop]:
-    """Cut (height, width) into the whole and, in layer i, 2^i × 2^i windows that overlap."""
-    height, width = shape
-    crops = [Crop((0, 0, width, height), 0)]
-    for layer in range(1, settings.crop_n_layers + 1):
-        count = 2**layer
-        overlap = int(settings.crop_overlap_ratio * min(height, width) * (2 / count))
-        across, down = (math.ceil((overlap * (count - 1) + side) / count) for side in (width, height))
-        for i in range(count * count):
-            left, top = (i // count) * (across - overlap), (i % count) * (down - overlap)
-            crops.append(Crop((left, top, min(left + across, width), min(top + down, height)), layer))
-    return crops
-
-
-def shows_picture(crop: Crop, view: View) -> bool:
-    """Say whether any of the crop is picture, not padding."""
-    height, width = view.content
-    return crop.box[0] < width and crop.box[1] < height
-
-
-def _one_crop(
-    model: SAMModel | SAM2Model,
-    im: Tensor,
-    view: View,
-    crop: Crop,
-    points: np.ndarray,
-    settings: Settings,
-    features: Features | None,
-) -> Found:
-    left, top, right, bottom = crop.box
-    if features is None or crop.layer:
-        window = im[..., top:bottom, left:right]
-        features = model.encode(F.interpolate(window, im.shape[-2:], mode="bilinear", align_corners=False))
-    clicks = _clicks(points, crop, view, im.shape[-2:]).to(im.device)
-    chunks = clicks.split(settings.points_batch_size)
-    found = Found.cat([_answers(model, features, chunk, crop, im.shape[-2:], settings) for chunk in chunks])
-    found = found[nms(found.boxes, found.scores, settings.iou)]
-    offset = found.boxes.new_tensor([left, top, left, top])
-    pad = (left, im.shape[-1] - right, top, im.shape[-2] - bottom)
-    return Found(F.pad(found.masks, pad), found.scores, found.boxes + offset)
-
-
-def _clicks(points: np.ndarray, crop: Crop, view: View, shape: Sequence[int]) -> Tensor:
-    """Spread a grid in 0-1 over what is picture in a crop, in pixels of the crop brought to the input's size."""
-    left, top, right, bottom = crop.box
-    height, width = view.content
-    share = np.minimum((width - left, height - top), (right - left, bottom - top)) / (right - left, bottom - top)
-    return torch.from_numpy((points * share * (shape[1], shape[0])).astype(np.float32))
-
-
-def _answers(
-    model: SAMModel | SAM2Model,
-    features: Features,
-    clicks: Tensor,
-    crop: Crop,
-    shape: Sequence[int],
-    settings: Settings,
-) -> Found:
-    """Answer some clicks on a crop, and keep what is likely, stable and not cut off by the crop."""
-    owner = torch.zeros(len(clicks), dtype=torch.int64, device=clicks.device)
-    labels = torch.ones(len(clicks), 1, dtype=torch.int64, device=clicks.device)
-    answer = model.answer(features, PromptBatch(owner, points=clicks[:, None], labels=labels), multimask=True)
-    logits, scores = answer.logits.flatten(0, 1), answer.iou.flatten(0, 1)
-    likely = scores > settings.conf_thres
-    check_finite(model, features.image, answer.iou, logits[likely])
-    scores = scores[likely]
-    logits = F.interpolate(logits[likely][:, None].float(), crop.size, mode="bilinear", align_corners=False)[:, 0]
-    firm = stability(logits, model.mask_threshold, settings.stability_score_offset) > settings.stability_score_thresh
-    masks = logits[firm] > model.mask_threshold
-    found = Found(masks, scores[firm].float(), boxes_of(masks).float())
-    return found[~_cut_off(found.boxes, crop, shape)]
-
-
-def _cut_off(boxes: Tensor, crop: Crop, shape: Sequence[int]) -> Tensor:
-    """Which boxes touch a border of the crop that is no border of the picture."""
-    offset = boxes.new_tensor([crop.box[0], crop.box[1], crop.box[0], crop.box[1]])
-    at = boxes + offset
-    near_crop = (at - boxes.new_tensor(crop.box)).abs() <= EDGE
-    near_edge = (at - boxes.new_tensor([0, 0, shape[1], shape[0]])).abs() <= EDGE
-    return (near_crop & ~near_edge).any(1)
-
-
-def _without_specks(found: Found, view: View, settings: Settings) -> Found:
-    """Fill holes and drop islands below an area given in pixels of the picture."""
-    if settings.min_mask_region_area <= 0 or not len(found.scores):
+def tidied(found: Found, ground: Ground, settings: Settings) -> Found:
+    """Fill small holes, drop small islands, and drop what has become a duplicate by that."""
+    if settings.min_mask_region_area <= 0:
         return found
-    area = settings.min_mask_region_area * view.gains[0] * view.gains[1]
-    masks, keep = remove_small_regions(found.masks, area, max(settings.iou, settings.crop_nms_thresh))
-    return Found(masks, found.scores[keep], boxes_of(masks).float())
+    if settings.conf is not None:
+        found = rows(found, (found.scores > settings.conf).nonzero()[:, 0])
+    area = ground.area(settings.min_mask_region_area)
+    cutouts, boxes, keep = without_specks(found.cutouts, area, max(settings.iou, settings.crop_nms_thresh))
+    return replace(rows(found, keep), cutouts=cutouts, boxes=boxes.to(found.boxes))
+
+
+def rows(found: Found, index: Tensor) -> Found:
+    """The chosen masks, by numbers (K,)."""
+    return Found(found.cutouts[index], found.scores[index], found.stability[index], found.boxes[index])
+
+
+class Look:
+    """One window, seen by the network: its clicks, and what they find.
+
+    Attributes:
+        window: the window.
+    """
+
+    def __init__(
+        self,
+        model: SAMModel | SAM2Model,
+        ground: Ground,
+        window: Window,
+        settings: Settings,
+        in_slices: InSlices | None = None,
+    ) -> None:
+        self.model, self.ground, self.window, self.settings = model, ground, window, settings
+        self.in_slices = in_slices or settings.in_slices
+        self._raster: Raster | None = None
+
+    def candidates(self, features: Features | None = None) -> Candidates:
+        """What the clicks of its layer's grid find, less duplicates; `features` where the window's are known."""
+        if features is None:
+            features = self.model.encode(self.ground.input(self.window))
+        height, width = features.grid
+        self._raster = self.ground.raster(self.window, (4 * height, 4 * width))
+        clicks = self.ground.clicks(self.settings.grid_of(self.window.layer), self.window)
+        parts: list[Candidates] = []
+
+        def answer(some: slice) -> None:
+            parts.append(self._answers(features, clicks[some]))
+
+        self.in_slices(len(clicks), answer)
+        found = Candidates.cat(parts)
+        return found[nms(found.boxes, found.scores, self.settings.iou)]
+
+    def _answers(self, features: Features, clicks: Tensor) -> Candidates:
+        """Answer some clicks, and keep what is likely, stable and not cut off by the window."""
+        assert self._raster is not None
+        owner = torch.zeros(len(clicks), dtype=torch.int64, device=clicks.device)
+        labels = torch.ones(len(clicks), 1, dtype=torch.int64, device=clicks.device)
+        answer = self.model.answer(features, PromptBatch(owner, points=clicks[:, None], labels=labels), multimask=True)
+        logits, scores = answer.logits.flatten(0, 1), answer.iou.flatten(0, 1).float()
+        likely = self.settings.likely(scores).nonzero()[:, 0]
+        logits, scores = logits[likely], scores[likely]
+        check_finite(self.model, features.image, answer.iou, logits)
+        threshold = self.model.mask_threshold
+        survey = self._raster.survey(logits, threshold, self.settings.stability_score_offset)
+        boxes = survey.boxes + survey.boxes.new_tensor(self.window.box[:2] * 2)
+        firm = (self.settings.firm(survey.stability) & ~self._cut_off(boxes)).nonzero()[:, 0]
+        patches = [self._raster.patch(logits[i], threshold) for i in firm.tolist()]
+        return Candidates(patches, scores[firm], survey.stability[firm], boxes[firm])
+
+    def _cut_off(self, boxes: Tensor) -> Tensor:
+        """Which boxes touch a border of the window that is no border of the frame."""
+        height, width = self.ground.frame
+        near_window = (boxes - boxes.new_tensor(self.window.box)).abs() <= EDGE
+        near_edge = (boxes - boxes.new_tensor([0, 0, width, height])).abs() <= EDGE
+        return (near_window & ~near_edge).any(1)
+
+    def cut_out(self, patch: Patch) -> Cutout:
+        """The mask of one of its candidates, in the frame."""
+        assert self._raster is not None
+        pixels, top, left = self._raster.draw(patch, self.model.mask_threshold)
+        return Cutout.of(pixels, top + self.window.box[1], left + self.window.box[0], self.ground.frame)

@@ -12,6 +12,7 @@ from torch import Tensor
 from samplug import room
 from samplug.host import Results
 from samplug.masks import boxes_of, resize_to_picture
+from samplug.predict.cutouts import Cutouts
 from samplug.predict.saving import Saved
 from samplug.predict.tidy import settle_rivals, tidy
 from samplug.view import View
@@ -34,18 +35,20 @@ class Rows:
     """N answers on one picture.
 
     Attributes:
-        masks: logits (N, h, w) over the network's whole input, or bool masks that are cut out already.
+        masks: logits (N, h, w) over the network's whole input, or masks that are cut out already.
         scores: (N,).
         classes: (N,) int64 on the CPU.
         names: a name for every class.
         ids: (N,) int64 on the CPU, or None.
+        boxes: (N, 4) xyxy of the picture, while masks stay as they came; None: those around the masks.
     """
 
-    masks: Tensor
+    masks: Tensor | Cutouts
     scores: Tensor
     classes: Tensor
     names: dict[int, str]
     ids: Tensor | None = None
+    boxes: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> Rows:
         """The chosen rows."""
@@ -55,6 +58,7 @@ class Rows:
             scores=self.scores[index.to(self.scores.device)],
             classes=self.classes[index],
             ids=None if self.ids is None else self.ids[index],
+            boxes=None if self.boxes is None else self.boxes[index.to(self.boxes.device)],
         )
 
 
@@ -81,6 +85,11 @@ class Finish:
     fill_holes: float = 0
     min_area: float = 0
     non_overlap: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether masks come out as others than they came."""
+        return bool(self.fill_holes or self.min_area or self.non_overlap)
 
     def asks_for(self, rows: Rows) -> Tensor:
         """(K,) the rows that neither score nor class rules out."""
@@ -109,8 +118,9 @@ def finished(rows: Rows, shown: Shown, finish: Finish) -> tuple[Results, Tensor]
     if not finish.keep_empty and masks.numel():
         some = masks.view(torch.uint8).flatten(1).amax(1).cpu().nonzero()[:, 0]
         chosen, rows, masks = chosen[some], rows[some], masks[some.to(masks.device)]
-    result = Saved(shown.picture, path=shown.path, names=rows.names, masks=masks, boxes=table(rows, masks))
-    if finish.keep_logits:
+    boxes = boxes_of(masks).float() if finish.changes or rows.boxes is None else rows.boxes
+    result = Saved(shown.picture, path=shown.path, names=rows.names, masks=masks, boxes=table(rows, boxes))
+    if finish.keep_logits and isinstance(rows.masks, Tensor):
         result.logits = rows.masks
     return result, chosen
 
@@ -134,16 +144,13 @@ def own_class(obj_id: int) -> int:
     return obj_id if 0 <= obj_id < COUNTABLE else COUNTABLE + obj_id % COUNTABLE
 
 
-def at_picture_size(masks: Tensor, view: View, threshold: float) -> Tensor:
+def at_picture_size(masks: Tensor | Cutouts, view: View, threshold: float) -> Tensor:
     """(N, H, W) bool masks of the picture."""
-    if masks.dtype != torch.bool:
-        return resize_to_picture(masks, view, threshold)
-    # Half way between 0 and 1 is the edge of a mask that has already been cut out.
-    return resize_to_picture(masks.float() - 0.5, view, 0.0)
+    return masks.of_picture(view).whole() if isinstance(masks, Cutouts) else resize_to_picture(masks, view, threshold)
 
 
-def table(rows: Rows, masks: Tensor) -> Tensor:
+def table(rows: Rows, boxes: Tensor) -> Tensor:
     """(N, 6) xyxy, score, class; (N, 7) with the id before the score when there are ids."""
     columns = [rows.scores, rows.classes] if rows.ids is None else [rows.ids, rows.scores, rows.classes]
-    numbers = torch.stack([column.float().to(masks.device) for column in columns], 1)
-    return torch.cat([boxes_of(masks).float(), numbers], 1)
+    numbers = torch.stack([column.float().to(boxes.device) for column in columns], 1)
+    return torch.cat([boxes.float(), numbers], 1)

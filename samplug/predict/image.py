@@ -14,6 +14,7 @@ from samplug import arguments, host
 from samplug.embeddings import Embedding, picture_fingerprint
 from samplug.host import DEFAULT_CFG, Results
 from samplug.masks import remove_small_regions
+from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features
 from samplug.predict.answers import (
     Frame,
@@ -24,8 +25,9 @@ from samplug.predict.answers import (
     read_features,
     to_results,
 )
-from samplug.predict.everything import Settings, segment_everything
+from samplug.predict.everything import BY_NETWORK, FITTING, Settings, defaults, search
 from samplug.predict.fit import fit, to_rgb
+from samplug.predict.grounds import Ground, InInput, InPicture
 from samplug.predict.halving import Share
 from samplug.predict.items import Items
 from samplug.predict.loop import Loop
@@ -66,6 +68,12 @@ class Predictor(Loop):
 
     # The picture
 
+    @property
+    def resize(self) -> Any:
+        """How pictures are fitted: as was said, else as those whose rules everything goes by."""
+        fitting = FITTING.get((self._option("rules"), isinstance(self.plain, SAM2Model)), "letterbox")
+        return self.said.get("resize") or fitting
+
     def preprocess(self, im: list[np.ndarray] | Tensor) -> Tensor:
         """Bring BGR pictures, or a (F, 3, h, w) RGB tensor in 0-1, to the network's normalised input (F, 3, h, w)."""
         if self.im is not None and self._key(im) == self._shown:
@@ -74,8 +82,8 @@ class Predictor(Loop):
         return self.form.shape((tensor - self.mean) / self.std)
 
     def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
-        """Fit each picture into `imgsz`: letterboxed to the top left, or stretched with anti-aliasing."""
-        return [fit(picture, self.imgsz, self._option("resize")) for picture in im]
+        """Fit each picture into `imgsz`, as `resize` says."""
+        return [fit(picture, self.imgsz, self.resize) for picture in im]
 
     def set_image(self, image: Any) -> None:
         """Encode one picture (a path or a BGR array), to be prompted many times by calls without a source."""
@@ -106,7 +114,7 @@ class Predictor(Loop):
         """What the features of a picture depend on, besides the network."""
         if len(originals) != 1:
             return None
-        return picture_fingerprint(host.pictures(originals)[0]), tuple(self.imgsz), self._option("resize"), self.form
+        return picture_fingerprint(host.pictures(originals)[0]), tuple(self.imgsz), self.resize, self.form
 
     def get_im_features(self, im: Tensor) -> Tensor | dict[str, Tensor | list[Tensor]]:
         """Encode (F, 3, h, w): (F, C, h/16, w/16) for SAM; {"image_embed", "high_res_feats"} for SAM 2."""
@@ -151,7 +159,7 @@ class Predictor(Loop):
             self.segment_all = not any(frame.prompts.given for frame in frames)
             if self.segment_all:
                 settings = {name: said[name] for name in arguments.EVERYTHING if name in said}
-                return self.generate(im, *args, **settings)
+                return self.generate(im, *args, **(settings if args else self._with_defaults(settings)))
             multimask = "all" if multimask_output else said.get("multimask", False)
             return self._in_slices(im, frames, multimask, said.get("embedding"))
 
@@ -183,11 +191,14 @@ class Predictor(Loop):
         stability_score_offset: float = 0.95,
         crop_nms_thresh: float = 0.7,
         min_mask_region_area: int = 0,
+        *,
+        rules: str = "ultralytics",
     ) -> Prediction:
         """Segment everything on each picture of a batch; the arguments are explained in `samplug.arguments.OWN`.
 
         Returns:
-            (masks (N, h, w) bool, scores (N,), boxes (N, 4) xyxy), in pixels of the network's input.
+            (masks (N, h, w) bool, scores (N,), boxes (N, 4) xyxy), in pixels of the network's input, or of the picture
+            where the rules are Meta's.
         """
         settings = Settings(
             crop_n_layers,
@@ -201,13 +212,18 @@ class Predictor(Loop):
             stability_score_offset,
             crop_nms_thresh,
             min_mask_region_area,
+            rules,
             self.args.iou,
+            self.conf,
         )
-        parts = []
+        pictures, parts = host.pictures(self.batch[1]), []
         for i, view in enumerate(self._views(im, self.batch[1])):
-            found = segment_everything(self.model, im[i : i + 1], view, settings, self._known_features())
+            ground: Ground = InInput(im[i : i + 1], view)
+            if rules == "meta":
+                ground = InPicture(im[i : i + 1], view, pictures[i], lambda window: self.preprocess([window]))
+            found = search(self.model, ground, settings, self._known_features(), Share(points_batch_size, "click").of)
             owner = torch.full((len(found.scores),), i, dtype=torch.int64)
-            parts.append(Prediction(found.masks, found.scores, found.boxes, owner=owner))
+            parts.append(Prediction(found.cutouts, found.scores, found.boxes, owner=owner))
         return Prediction.cat(parts)
 
     def postprocess(
@@ -262,7 +278,7 @@ class Predictor(Loop):
             self.setup_model()
         read = read_features(features)
         shape = dst_shape or (16 * read.grid[0], 16 * read.grid[1])
-        view = View(src_shape, shape, self._option("resize"))
+        view = View(src_shape, shape, self.resize)
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
         with torch.inference_mode(), self._cores():
             multimask = "all" if multimask_output else False
@@ -279,6 +295,15 @@ class Predictor(Loop):
         return remove_small_regions(masks, min_area, nms_thresh)
 
     # What the answer is made of
+
+    def _with_defaults(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What was said of everything, and what suits the rules and the network where nothing was."""
+        fitting = defaults(self.plain, said.get("rules", Settings.rules), self.device)
+        own = {name: value for name, value in fitting.items() if name in BY_NETWORK.get(self.plain.variant, ())}
+        if self.args.verbose and own.keys() - said.keys():
+            spelled = ", ".join(f"{name}={value}" for name, value in own.items() if name not in said)
+            host.say_once(f"Everything with {self.plain.variant}: {spelled}, unless you say otherwise.")
+        return {**fitting, **said}
 
     def _frames(self, im: Tensor, said: dict[str, Any]) -> tuple[Tensor, list[Frame]]:
         """The batch in hand, picture by picture, each with its own prompts; without those whose prompts are wrong."""
@@ -319,7 +344,7 @@ class Predictor(Loop):
     def _views(self, im: Tensor, originals: list[np.ndarray] | Tensor) -> list[View]:
         network = (im.shape[-2], im.shape[-1])
         shapes = [picture.shape[-2:] if isinstance(picture, Tensor) else picture.shape[:2] for picture in originals]
-        return [View((height, width), network, self._option("resize")) for height, width in shapes]
+        return [View((height, width), network, self.resize) for height, width in shapes]
 
     def _in_slices(self, im: Tensor, frames: list[Frame], multimask: Any, embedding: Any) -> Prediction:
         """Encode and answer `batch` pictures at a time, so that a long list never holds more features than that."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from samplug.masks import Taps, best_owner, boxes_of, enlarge, parts, taps_of, without_islands
+from samplug.predict.cutouts import Cutouts
 from samplug.view import View
 
 
@@ -50,20 +51,20 @@ def without_holes(mask: np.ndarray, limit: float) -> np.ndarray:
     return mask | holes[numbers[1:-1, 1:-1]] if holes.any() else mask
 
 
-def settle_rivals(masks: Tensor, answers: Tensor, scores: Tensor, view: View) -> Tensor:
+def settle_rivals(masks: Tensor, answers: Tensor | Cutouts, scores: Tensor, view: View) -> Tensor:
     """Leave each pixel of (N, H, W) bool masks to one of those that claim it.
 
     Args:
         masks: at the picture's size; may be changed.
         answers: what they were made of, over the network's whole input: logits (N, a, b), of which the highest wins
-            each pixel, or bool masks, of which the one with the higher score goes first.
+            each pixel, or masks that were cut out, of which the one with the higher score goes first.
         scores: (N,).
         view: how the picture lies in the network's input.
 
     Returns:
         (N, H, W) bool masks.
     """
-    if answers.dtype == torch.bool:
+    if isinstance(answers, Cutouts):
         return best_owner(masks, scores)
     shared = masks.sum(0, dtype=torch.int32) > 1
     if not shared.any():
