@@ -70,6 +70,8 @@ MASKS = "test_masks.py"
 EMBEDDINGS = "test_embeddings.py"
 CHECKPOINTS = "test_checkpoints.py"
 DYNAMIC = "test_dynamic.py::test_{}"
+INPUTS = "test_inputs.py::test_{}"
+FAULTS = "test_faults.py::test_{}"
 SCORES = "test_measure_scores.py"
 PROMPTER = "test_prompter.py::test_{}"
 TIDY = "test_tidy.py::test_{}"
@@ -552,6 +554,70 @@ DEFECTS = (
         'del state["_lock"]',
         "pass",
         "test_isolation.py::test_a_predictor_can_be_sent_to_another_process",
+    ),
+    # What the world sends, and what breaks
+    Defect(
+        "old file written over",
+        "files.py",
+        "        yield aside\n",
+        "        yield target\n        aside = target\n",
+        FAULTS.format("a_full_disk_raises_and_leaves_the_old_file_alone[embedding]"),
+    ),
+    Defect(
+        "pickles run",
+        "tensor_files.py",
+        'map_location="cpu", weights_only=True',
+        'map_location="cpu", weights_only=False',
+        "test_fuzz_checkpoints.py",
+    ),
+    Defect(
+        "prompts move up behind a bad picture",
+        "predict/image.py",
+        'numbers = getattr(self.dataset, "numbers", None) or range(',
+        "numbers = range(",
+        INPUTS.format("prompts_for_each_picture_stay_with_it_when_one_before_is_bad"),
+    ),
+    Defect(
+        "NaN becomes an empty mask",
+        "predict/answers.py",
+        "    check_finite(model, features.image, logits, scores)\n",
+        "",
+        INPUTS.format("nan_that_arises_on_the_way_is_reported"),
+    ),
+    Defect(
+        "memory not asked for",
+        "room.py",
+        "need > free * (1 - SPARE)",
+        "need < 0",
+        INPUTS.format("what_memory_cannot_hold_is_refused_before_it_is_taken"),
+    ),
+    Defect(
+        "bad pictures in silence",
+        "predict/faults.py",
+        "        self.all.append(Fault(name, in_a_line(error)))\n",
+        "        return\n",
+        INPUTS.format("bad_pictures_in_a_folder_are_left_out_and_the_rest_is_done"),
+    ),
+    Defect(
+        "header's number of frames believed",
+        "predict/clips.py",
+        "            while capture.grab():\n                if number",
+        "            while number < self.stated and capture.grab():\n                if number",
+        "test_inputs_video.py::test_a_header_that_counts_wrongly_changes_nothing",
+    ),
+    Defect(
+        "frames of another size not saved",
+        "predict/loop.py",
+        "        self.plotted_img = fitted(self.plotted_img, shape)\n",
+        "",
+        "test_inputs_video.py::test_a_saved_video_keeps_every_frame_of_a_source_that_changes_size",
+    ),
+    Defect(
+        "what memory ran out for is lost",
+        "predict/halving.py",
+        "            if self._fits(part, work):\n                start = part.stop",
+        "            self._fits(part, work)\n            start = part.stop",
+        FAULTS.format("a_gpu_without_memory_for_many_prompts_answers_fewer_at_once"),
     ),
 )
 

@@ -307,8 +307,8 @@ attack_with_little_room(Path({str(folder)!r}), {count}, {seed})
 
 def test_mutants_of_every_kind_are_refused_or_load_and_nothing_else(tmp_path):
     pytest.importorskip("safetensors")
-    outcomes = attack(tmp_path, 40, seed=1)
-    assert outcomes.total() == 40 and sum(n for key, n in outcomes.items() if key[2] == "refused") > 20
+    outcomes = attack(tmp_path, 30, seed=1)
+    assert outcomes.total() == 30 and sum(n for key, n in outcomes.items() if key[2] == "refused") > 15
 
 
 @pytest.mark.slow
