@@ -104,7 +104,8 @@ class SAM2(SAM2Modules):
 
     def everything(self, pixels: Tensor, grid: Grid) -> Tensor:
         """Run its mask generator."""
-        from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+        with quiet():
+            from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
         generator = SAM2AutomaticMaskGenerator(self.model, **options_of(grid))
         size = self.job.size

@@ -230,8 +230,8 @@ class Decoder:
         levels = [image, *high_res_features]
         if len(image) > 1 and owner is not None:
             levels = [level[owner] for level in levels]
-        if len(dense) > 1 and not dense.stride(0):
-            dense = dense[:1]
+        if len(dense) == 1 or not dense.stride(0):
+            dense = dense[0][None]  # whatever stride one row had
         sizes = SHARED if len(image) == 1 else OWN
         answers = []
         for part in bundles(len(sparse), sizes):
