@@ -7,14 +7,15 @@ Ryali et al., 2023 (arXiv 2306.00989); windowed positions: Bolya et al., 2023 (a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from functools import reduce
+from itertools import accumulate, product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplug.nn.attention import attend, join_heads, split_heads
-from samplug.nn.layers import MLP, DropPath, from_windows, to_windows
+from samplug.nn.layers import MLP, DropPath, from_windows, in_strips, to_windows
 from samplug.nn.linear import Linear
 
 NORM_EPS = 1e-6
@@ -25,7 +26,10 @@ def pool(x: Tensor, stride: tuple[int, int] | None) -> Tensor:
     """Keep the largest value of every cell of a map (B, H, W, C); no stride, no change."""
     if stride is None:
         return x
-    return F.max_pool2d(x.permute(0, 3, 1, 2), stride).permute(0, 2, 3, 1)
+    down, across = stride
+    whole = x[:, : x.shape[1] // down * down, : x.shape[2] // across * across]
+    places = product(range(down), range(across))  # a max_pool2d is slow where channels lie last
+    return reduce(torch.maximum, (whole[:, row::down, column::across] for row, column in places))
 
 
 def growth(first: int, factor: float, count: int) -> list[int]:
@@ -62,13 +66,24 @@ class MultiScaleAttention(nn.Module):
         self.qkv = Linear(dim, dim_out * 3)
         self.proj = Linear(dim_out, dim_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+    def forward(self, x: Tensor, window: int = 0) -> Tensor:
+        """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride.
+
+        Only real tokens are projected: what fills up the windows at the border is zeros before.
+        """
+        qkv = self.qkv(x)
+        if not window:
+            return self.proj(self._attend(qkv))
+        size = [side // by for side, by in zip(x.shape[1:3], self.q_stride or (1, 1), strict=True)]
+        return self.proj(from_windows(self._attend(to_windows(qkv, window, self.qkv.bias)), size))
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """(B, H, W, 3 dim_out) -> (B, H, W, dim_out), H and W divided by the stride."""
+        q, k, v = qkv.chunk(3, dim=-1)
         q = pool(q, self.q_stride)
         size = q.shape[1:3]
         q, k, v = (split_heads(part.flatten(1, 2), self.num_heads) for part in (q, k, v))
-        return self.proj(join_heads(attend(q, k, v)).unflatten(1, size))
+        return join_heads(attend(q, k, v)).unflatten(1, size)
 
 
 class MultiScaleBlock(nn.Module):
@@ -105,17 +120,20 @@ class MultiScaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) -> (B, H, W, dim_out), H and W divided by the stride."""
+        if self.window_size:
+            return in_strips(lambda rows: self._think(self._attend(rows)), x, self.window_size)
+        return in_strips(self._think, self._attend(x))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """Attention over windows or the whole map, beside its shortcut."""
         normed = self.norm1(x)
         # As trained: where the width changes, the shortcut carries the normed map.
         shortcut = pool(x if self.proj is None else self.proj(normed), self.q_stride)
-        x = shortcut + self.drop_path(self.attend(normed, shortcut.shape[1:3]))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return shortcut + self.drop_path(self.attn(normed, self.window_size))
 
-    def attend(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Attention over the windows of a map or over all of it; the result's (H, W) is `size`."""
-        if not self.window_size:
-            return self.attn(x)
-        return from_windows(self.attn(to_windows(x, self.window_size)), size)
+    def _think(self, x: Tensor) -> Tensor:
+        """The perceptron on every token."""
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class Hiera(nn.Module):

@@ -6,14 +6,16 @@ B batch, C channels, (H, W) a map, (h, w) a window.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplug.nn.linear import Linear
+from samplug.nn.linear import Linear, recorded
+
+TOKENS_AT_ONCE = 2048  # of a map, on a CPU without gradients
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -151,3 +153,14 @@ def from_windows(windows: Tensor, size: Sequence[int]) -> Tensor:
     down, across = -(-height // h), -(-width // w)
     x = windows.reshape(-1, down, across, h, w, channels).transpose(2, 3).reshape(-1, down * h, across * w, channels)
     return x[:, :height, :width]
+
+
+def in_strips(work: Callable[[Tensor], Tensor], x: Tensor, unit: int = 1) -> Tensor:
+    """Do on some rows of maps (B, H, W, C) at a time what does not mix tokens across multiples of `unit` rows.
+
+    What is made on the way then stays in a CPU's cache. For gradients, graphs and elsewhere it is done at once.
+    """
+    if recorded() or x.device.type != "cpu":
+        return work(x)
+    rows = max(1, TOKENS_AT_ONCE // (len(x) * x.shape[2] * unit)) * unit
+    return torch.cat([work(strip) for strip in x.split(rows, dim=1)], dim=1)

@@ -49,8 +49,8 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply x (..., I) by the transpose of a weight (O, I) and add a bias (O,): (..., O)."""
-    plain = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() >= MANY * x.shape[-1]
-    if plain and not recorded() and by_onednn() and not torch.is_autocast_enabled("cpu"):
+    plain = not recorded() and x.dtype == torch.float32 and x.device.type == "cpu"
+    if plain and x.numel() >= MANY * x.shape[-1] and by_onednn() and not torch.is_autocast_enabled("cpu"):
         return _onednn(x, weight, bias)
     return F.linear(x, weight, bias)
 
