@@ -123,7 +123,9 @@ def with_compiled_parts(model: Network, mode: str) -> Network:
         made._maps = one_by_one(make(made._maps))  # type: ignore[assignment, method-assign]
         decoder: Any = made.sam_mask_decoder
         made.begin = lambda features: features  # type: ignore[assignment, method-assign]  # condition as a whole
-        made.memory_attention.condition = conditioned(make(made.memory_attention.condition))  # type: ignore[method-assign]
+        attention = made.memory_attention
+        attention.begin = make(attention.begin)  # type: ignore[method-assign]
+        attention.finish = conditioned(make(attention.finish))  # type: ignore[method-assign]
         made.memory_encoder.encode = remembered(make(made.memory_encoder.encode))  # type: ignore[method-assign]
     else:
         made.image_encoder.forward = one_by_one(make(made.image_encoder.forward))  # type: ignore[assignment, method-assign]
@@ -176,11 +178,11 @@ def left_open(tensor: Tensor | None, *axes: int) -> None:
             torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 
-def conditioned(condition: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def conditioned(finish: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Memory attention for any number of objects and memories."""
 
     def run(
-        x: Tensor,
+        begun: Tensor,
         pos: Tensor | None,
         memory: Tensor,
         memory_pos: Tensor | None,
@@ -191,7 +193,7 @@ def conditioned(condition: Callable[..., Tensor]) -> Callable[..., Tensor]:
         left_open(memory, 0, 1)
         left_open(memory_pos, 0, 1)
         left_open(owner, 0)
-        return condition(x, pos, memory, memory_pos, grid, unrotated, owner)
+        return finish(begun, pos, memory, memory_pos, grid, unrotated, owner)
 
     return run
 
