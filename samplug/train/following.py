@@ -112,5 +112,5 @@ class Following:
 
     def _compare(self, answer: Answer, masks: Tensor, target: Tensor) -> None:
         visible = masks.flatten(1).any(1)
-        loss = answer_loss(answer, target, balance=self.settings.balance, every_mask=False, visible=visible)
-        self.losses.append(loss)
+        how = {"balance": self.settings.balance, "presence": self.settings.presence}
+        self.losses.append(answer_loss(answer, target, every_mask=False, visible=visible, **how))

@@ -50,7 +50,13 @@ def overlap(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def answer_loss(
-    answer: Answer, target: Tensor, *, balance: float, every_mask: bool, visible: Tensor | None = None
+    answer: Answer,
+    target: Tensor,
+    *,
+    balance: float,
+    every_mask: bool,
+    visible: Tensor | None = None,
+    presence: float = 1.0,
 ) -> Tensor:
     """Loss of N answers, a scalar.
 
@@ -62,6 +68,7 @@ def answer_loss(
             so that the others are free for other readings of the prompt. The predicted overlaps are all trained.
         visible: Bool (N,), on a frame of a clip: only presence is trained for an object that is not there. None on
             pictures: every prompt has its object, and there is little to learn.
+        presence: Weight of presence on a frame of a clip.
     """
     masks = mask_loss(answer.logits.float(), target, balance)
     masks = masks.mean(1) if every_mask else masks.amin(1)
@@ -70,7 +77,7 @@ def answer_loss(
     loss = ((masks + quality) * here).sum() / here.sum().clamp_min(1)
     if answer.presence is None:
         return loss
-    weight = PICTURE_PRESENCE_WEIGHT if visible is None else 1.0
+    weight = PICTURE_PRESENCE_WEIGHT if visible is None else presence
     return loss + weight * F.binary_cross_entropy_with_logits(answer.presence.float()[:, 0], here)
 
 

@@ -45,4 +45,6 @@ class Settings:
     rounds: int = option(1, "rounds of such clicks, at most")
     scenes: int = option(0, "draw only so many different batches, to see that the network can learn them; 0: no end")
     precision: str = option("float32", "of the network's products: float32 or bfloat16")
+    presence: float = option(1.0, "weight of the loss of presence, on the frames of clips")
+    learn: str = option("all", "what learns: all, or memory, the networks of memory and the head of presence alone")
     seed: int = option(0, "of everything that is drawn")

@@ -25,6 +25,7 @@ from .pictures import Asking
 from .settings import Settings
 
 TRUNK = "image_encoder.trunk"
+PRESENCE = "sam_mask_decoder.pred_obj_score_head."
 FOR_PICTURES = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
 
 
@@ -189,6 +190,8 @@ def _learns(name: str, settings: Settings) -> bool:
     """Without clips the memory's networks wait; at rate 0 the encoder's trunk stays as it is."""
     if name.startswith(TRUNK) and not settings.trunk_rate:
         return False
+    if settings.learn == "memory":
+        return name.startswith(PRESENCE) or not name.startswith(FOR_PICTURES)
     return settings.clips > 0 or name.startswith(FOR_PICTURES)
 
 
