@@ -13,7 +13,18 @@ ROOT = Path(samplug.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [  # imports point down: a module may use those of its own floor and below
     {"arguments", "yolo_hook", "nn"},
-    {"view", "rle", "mask_forms", "prompt_forms", "spelled", "prompt_batches", "prompts", "prompt_schedule", "masks", "raster"},
+    {
+        "view",
+        "rle",
+        "mask_forms",
+        "prompt_forms",
+        "spelled",
+        "prompt_batches",
+        "prompts",
+        "prompt_schedule",
+        "masks",
+        "raster",
+    },
     {"room", "files", "array_files", "tensor_files", "recognise", "variants", "checkpoints", "host"},
     {"embeddings", "tracking"},
     {"train"},

@@ -11,7 +11,6 @@ from samplug.checkpoints import load_model
 from samplug.predict.cutouts import Cutouts
 from samplug.predict.finish import Finish, Rows, Shown, finished
 from samplug.predict.image import Predictor
-from samplug.predict.cutouts import Cutouts
 from samplug.predict.tidy import settle_rivals, tidy
 from samplug.view import View
 

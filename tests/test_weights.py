@@ -3,8 +3,8 @@
 import pytest
 import torch
 from test_parity_images import photograph, prompts_of
-from samplug.benchmark.weights import noise, randomise
 
+from samplug.benchmark.weights import noise, randomise
 from samplug.checkpoints import build
 
 VARIANTS = [
