@@ -288,8 +288,8 @@ DEFECTS = (
     Defect(
         "tensors left over or left out",
         "checkpoints.py",
-        "    _check_fit(model, tensors)\n",
-        "",
+        "    _check_fit(model, tensors)\n    _check_finite",
+        "    _check_finite",
         CHECKPOINTS,
     ),
     Defect(
