@@ -153,6 +153,13 @@ def test_a_trunk_with_rate_nought_stays_as_it_is(tmp_path):
     assert not torch.equal(fresh["no_mem_embed"], trained["no_mem_embed"])
 
 
+def test_a_batch_of_clips_asks_for_as_many_objects_whatever_each_clip_has():
+    settings = dataclasses.replace(CLIPS, clips=1.0, clips_at_once=6, objects=3, level=0.0, level_end=0.0)
+    batch = Steps(settings)[0]
+    assert batch.owner.tolist() == [clip for clip in range(len(batch.images[0])) for _ in range(3)]
+    assert batch.masks[0].flatten(1).any(1).all()
+
+
 def test_clips_are_spread_evenly_over_a_leg():
     settings = dataclasses.replace(SMALL, clips=0.3)
     assert sum(follows(settings, number) for number in range(100)) == 30

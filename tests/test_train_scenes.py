@@ -31,6 +31,19 @@ def test_every_object_is_visible_and_its_picture_is_rgb_bytes(held_out):
         assert scene.masks.sum((1, 2)).min() >= 12
 
 
+def test_a_drawing_of_which_nothing_can_be_asked_for_is_drawn_anew(monkeypatch):
+    scene = scenes.Painter.scene
+    bare = iter([True])
+
+    def first_bare(painter: scenes.Painter, height: int, width: int) -> scenes.Canvas:
+        canvas = scene(painter, height, width)
+        return scenes.Canvas(canvas.image, np.zeros_like(canvas.top)) if next(bare, False) else canvas
+
+    monkeypatch.setattr(scenes.Painter, "scene", first_bare)
+    assert len(draw(3).masks)
+    assert next(bare, None) is None
+
+
 def test_objects_overlap_only_where_one_is_a_part_of_the_other():
     parts = 0
     for seed in range(30):

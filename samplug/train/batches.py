@@ -87,8 +87,9 @@ def _clips(settings: Settings, rng: np.random.Generator, side: int, hardest: flo
         clip = clips.draw(rng, *shape, frames=settings.frames, level=level, objects=settings.objects)
         below, beside = side - shape[0], side - shape[1]
         images.append(np.pad(clip.images, ((0, 0), (0, below), (0, beside), (0, 0)), constant_values=PADDING))
-        masks.append(np.pad(clip.masks, ((0, 0), (0, 0), (0, below), (0, beside))))
-        owner += [number] * clip.masks.shape[1]
+        asked = clip.masks[:, np.resize(np.arange(clip.masks.shape[1]), settings.objects)]  # a GPU plans anew by shape
+        masks.append(np.pad(asked, ((0, 0), (0, 0), (0, below), (0, beside))))
+        owner += [number] * settings.objects
     return _batch(np.stack(images, 1), np.concatenate(masks, 1), owner)
 
 

@@ -24,7 +24,7 @@ class Settings:
     clips: float = option(0.0, "share of the batches that are clips, in which objects are followed through memory")
     clips_at_once: int = option(4, "clips a step at the least side; fewer at larger ones, for as many pixels")
     frames: int = option(8, "frames of a clip")
-    objects: int = option(3, "objects followed in a clip, at most")
+    objects: int = option(3, "objects followed in a clip; where it has fewer they repeat")
     given: float = option(0.0, "share of the clips' steps at the start in which the true masks are remembered")
     steps: int = option(2000, "steps of this leg")
     rate: float = option(1e-3, "learning rate of the decoder, the prompt encoder and the neck")
