@@ -247,7 +247,8 @@ def _finish(rng: np.random.Generator, canvas: Canvas, level: float) -> Scene:
     visible = [canvas.visible(layers) for layers in canvas.objects]
     pieces = [piece for region in visible[: canvas.regions] for piece in _pieces(region)]
     shift = len(pieces) - canvas.regions
-    masks = np.array(pieces + visible[canvas.regions :], bool).reshape(-1, *canvas.top.shape)  # there may be none
+    found = pieces + visible[canvas.regions :]
+    masks = np.array(found, bool).reshape(len(found), *canvas.top.shape)  # there may be none
     whole = [-1] * len(pieces) + [w + shift if w >= 0 else -1 for w in canvas.whole[canvas.regions :]]
     parents = np.array(whole, np.int64)
     kept = masks.reshape(len(masks), -1).sum(1) >= max(LEAST_VISIBLE * canvas.top.size, 12)
