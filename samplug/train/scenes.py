@@ -251,7 +251,7 @@ def _finish(rng: np.random.Generator, canvas: Canvas, level: float) -> Scene:
     masks = np.array(found, bool).reshape(len(found), *canvas.top.shape)  # there may be none
     whole = [-1] * len(pieces) + [w + shift if w >= 0 else -1 for w in canvas.whole[canvas.regions :]]
     parents = np.array(whole, np.int64)
-    kept = masks.reshape(len(masks), -1).sum(1) >= max(LEAST_VISIBLE * canvas.top.size, 12)
+    kept = masks.sum((1, 2)) >= max(LEAST_VISIBLE * canvas.top.size, 12)
     number = np.cumsum(kept) - 1
     parents = np.where((parents >= 0) & kept[parents], number[parents], -1)
     image = _camera(rng, canvas.image, level)
