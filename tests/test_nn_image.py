@@ -108,6 +108,28 @@ def test_tiny_vit_agrees_with_ultralytics_at_any_size(size):
     close(ours(x), theirs(x))
 
 
+@pytest.mark.parametrize("at_once", [1, 700, 5000])
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_maps_in_strips_are_maps_as_a_whole(monkeypatch, kind, at_once):
+    encoder, x = noisy(ENCODERS[kind]()), torch.randn(2, 3, 96, 128)
+    whole = encoder(x)
+    monkeypatch.setattr(layers, "NUMBERS_AT_ONCE", at_once)
+    with torch.no_grad():
+        close(encoder(x), whole)
+
+
+def test_norms_learn_from_whole_maps_without_gradients_too(monkeypatch):
+    whole, stripped = (noisy(TinyViT(128, **TINY, drop_path_rate=0.0)).train() for _ in range(2))
+    stripped.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    whole(x)
+    monkeypatch.setattr(layers, "NUMBERS_AT_ONCE", 1)
+    with torch.no_grad():
+        stripped(x)
+    for name, tensor in whole.state_dict().items():
+        close(stripped.state_dict()[name], tensor)
+
+
 def test_a_convolution_takes_its_batch_norm_in_only_outside_of_training():
     encoder, x = noisy(TinyViT(128, **TINY)), torch.randn(2, 3, 64, 64)
     before = encoder.layers[0].blocks[0].conv1.bn.running_mean.clone()

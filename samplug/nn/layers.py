@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from samplug.nn.linear import Linear, recorded
 
-TOKENS_AT_ONCE = 2048  # of a map, on a CPU without gradients
+NUMBERS_AT_ONCE = 2**19  # of a map, on a CPU without gradients
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -155,12 +155,18 @@ def from_windows(windows: Tensor, size: Sequence[int]) -> Tensor:
     return x[:, :height, :width]
 
 
-def in_strips(work: Callable[[Tensor], Tensor], x: Tensor, unit: int = 1) -> Tensor:
+def in_strips(work: Callable[[Tensor], Tensor], x: Tensor, unit: int = 1, halo: int = 0) -> Tensor:
     """Do on some rows of maps (B, H, W, C) at a time what does not mix tokens across multiples of `unit` rows.
 
-    What is made on the way then stays in a CPU's cache. For gradients, graphs and elsewhere it is done at once.
+    What is made on the way then stays in a CPU's cache. For gradients, graphs and elsewhere it is done at once. Where
+    the work mixes a token with others up to `halo` rows away, so many more rows are worked on, and left out after.
     """
     if recorded() or x.device.type != "cpu":
         return work(x)
-    rows = max(1, TOKENS_AT_ONCE // (len(x) * x.shape[2] * unit)) * unit
-    return torch.cat([work(strip) for strip in x.split(rows, dim=1)], dim=1)
+    rows = max(1, NUMBERS_AT_ONCE // (x[:, 0].numel() * unit)) * unit
+    strips = []
+    for top in range(0, x.shape[1], rows):
+        start = max(top - halo, 0)
+        strip = work(x[:, start : top + rows + halo])
+        strips.append(strip[:, top - start : top - start + rows])
+    return torch.cat(strips, dim=1)

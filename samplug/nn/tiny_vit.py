@@ -1,6 +1,6 @@
 """MobileSAM's image encoder: TinyViT (arXiv 2207.10666) with the classifier left idle and SAM's neck on top.
 
-B pictures, (H, W) a map, C channels, L tokens of a window, Hd heads. Everything is a map (B, C, H, W) but inside a
+B pictures, (H, W) a map, C channels, L tokens of a window, Hd heads. Everything is a map (B, H, W, C) but inside a
 window, so any input size works.
 """
 
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplug.nn.attention import attend, join_heads
-from samplug.nn.layers import DropPath, from_windows, to_windows
-from samplug.nn.linear import Linear
+from samplug.nn.layers import DropPath, from_windows, in_strips, to_windows
+from samplug.nn.linear import Linear, product
 from samplug.nn.vit import neck
 
 
@@ -27,15 +27,18 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(after)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) -> (B, after, H / stride, W / stride)."""
+        """(B, H, W, before) -> (B, H / stride, W / stride, after)."""
         conv, norm = self.c, self.bn
         if self.training:
-            return norm(conv(x))
+            return norm(conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
         weight = (conv.weight * scale[:, None, None, None]).to(x.dtype)
         shift = (norm.bias - norm.running_mean * scale).to(x.dtype)
-        return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+        if conv.kernel_size == (1, 1):
+            return product(x, weight.flatten(1), shift)
+        x = F.conv2d(x.permute(0, 3, 1, 2), weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return x.permute(0, 2, 3, 1)
 
 
 class PatchEmbed(nn.Module):
@@ -46,7 +49,7 @@ class PatchEmbed(nn.Module):
         self.seq = nn.Sequential(ConvNorm(in_chans, width // 2, 3, 2), nn.GELU(), ConvNorm(width // 2, width, 3, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H / 4, W / 4)."""
+        """(B, H, W, 3) -> (B, H / 4, W / 4, C)."""
         return self.seq(x)
 
 
@@ -63,7 +66,10 @@ class MBConv(nn.Module):
         self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """(B, H, W, C) -> the same shape."""
+        return self._block(x) if self.training else in_strips(self._block, x, halo=1)  # norms learn from whole maps
+
+    def _block(self, x: Tensor) -> Tensor:
         wide = self.act(self.conv2(self.act(self.conv1(x))))
         return self.act(x + self.drop_path(self.conv3(wide)))
 
@@ -79,7 +85,7 @@ class PatchMerging(nn.Module):
         self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) -> (B, after, H / stride, W / stride)."""
+        """(B, H, W, before) -> (B, H / stride, W / stride, after)."""
         return self.conv3(self.act(self.conv2(self.act(self.conv1(x)))))
 
 
@@ -135,16 +141,25 @@ class TinyViTBlock(nn.Module):
         self.attn = BiasedAttention(dim, num_heads, window)
         self.drop_path = DropPath(drop_path)
         self.local_conv = ConvNorm(dim, dim, local_conv_size, groups=dim)
+        self.reach = local_conv_size // 2
         self.mlp = Perceptron(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape, channels last."""
-        size = x.shape[-2:]
-        windows = to_windows(x.permute(0, 2, 3, 1), self.window)
+        """(B, H, W, C) -> the same shape."""
+        if self.training:
+            return self._think(self._attend(x))
+        return in_strips(self._think, in_strips(self._attend, x, self.window), halo=self.reach)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """Attention within windows."""
+        windows = to_windows(x, self.window)
         seen = self.attn(windows.flatten(1, 2)).view_as(windows)
-        x = x + self.drop_path(from_windows(seen, size).permute(0, 3, 1, 2))
-        x = self.local_conv(x).permute(0, 2, 3, 1)
-        return (x + self.drop_path(self.mlp(x))).permute(0, 3, 1, 2)
+        return x + self.drop_path(from_windows(seen, x.shape[1:3]))
+
+    def _think(self, x: Tensor) -> Tensor:
+        """The convolution and the perceptron."""
+        x = self.local_conv(x)
+        return x + self.drop_path(self.mlp(x))
 
 
 class Stage(nn.Module):
@@ -156,7 +171,7 @@ class Stage(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the next stage's map."""
+        """(B, H, W, C) -> the next stage's map."""
         for block in self.blocks:
             x = block(x)
         return x if self.downsample is None else self.downsample(x)
@@ -215,7 +230,7 @@ class TinyViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) -> features (B, out_chans, H / 16, W / 16)."""
-        x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))  # the layout attention needs anyway
+        x = self.patch_embed(x.permute(0, 2, 3, 1).contiguous())
         for layer in self.layers:
             x = layer(x)
-        return self.neck(x)
+        return self.neck(x.permute(0, 3, 1, 2))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplug.nn.attention import attend, recorded
-from samplug.nn.layers import LayerNorm2d, MLPBlock, from_windows, to_windows
+from samplug.nn.layers import LayerNorm2d, MLPBlock, from_windows, in_strips, to_windows
 from samplug.nn.linear import Linear
 
 BIAS_AT_ONCE = 2**21  # numbers of an attention's bias that exist at a time on a CPU: a share of its cache
@@ -139,7 +139,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        x = x + self.attn(self.norm1(x))
+        if self.attn.window_size:
+            return in_strips(lambda rows: self._think(self._attend(rows)), x, self.attn.window_size)
+        return in_strips(self._think, self._attend(x))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """Attention, beside its shortcut."""
+        return x + self.attn(self.norm1(x))
+
+    def _think(self, x: Tensor) -> Tensor:
+        """The perceptron on every token."""
         return x + self.mlp(self.norm2(x))
 
 
