@@ -672,8 +672,8 @@ DEFECTS = (
     Defect(
         "picture_in_hand_of_another_form",
         "predict/image.py",
-        'self._option("resize"), self.form',
-        'self._option("resize")',
+        "tuple(self.imgsz), self.resize, self.form",
+        "tuple(self.imgsz), self.resize",
         "test_switches.py::test_a_picture_in_hand_is_encoded_anew_in_another_form",
     ),
     Defect(
