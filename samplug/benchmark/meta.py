@@ -107,7 +107,7 @@ class SAM2(SAM2Modules):
         with quiet():
             from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
-        generator = SAM2AutomaticMaskGenerator(self.model, **options_of(grid))
+            generator = SAM2AutomaticMaskGenerator(self.model, **options_of(grid))
         size = self.job.size
         generator.predictor._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
         with self.lowered(), quiet():
