@@ -18,7 +18,7 @@ from samplug.train.check import central_clicks, iou, look, masks_of
 from samplug.train.prompting import boxes_around
 from samplug.train.scenes import Scene
 
-SHA256 = "ba80479e946071991b41651a193fd9f7ac62ff814b7f1e93bf85ebfe44043f73"
+SHA256 = "1ac0014e49340edb4bad1de4cce5354eecd32d24891da10fb9edf98c5e42e199"
 
 
 @pytest.fixture(scope="module")
