@@ -100,6 +100,10 @@ OWN: dict[str, Argument] = {
     ),
     "crop_nms_thresh": Argument("everything", 0.7, "IoU of boxes above which a mask of a larger crop is dropped"),
     "min_mask_region_area": Argument("everything", 0, "holes and islands below this area, in pixels, are removed"),
+    "tile": Argument(
+        "everything", None, "a large picture in tiles of so many pixels a side, each a picture to the network"
+    ),
+    "overlap": Argument("everything", 0.25, "what neighbouring tiles share, in pixels; below 1: a share of a tile"),
     "rules": Argument(
         "everything",
         "ultralytics",
@@ -145,6 +149,15 @@ LIMITS = {
     "expire_after": Limit("a number of frames, 1 or more", 1, whole=True),
     "start": Limit("the number of a frame, from 0", 0, whole=True),
     "max_prompted": Limit("a number of frames, 2 or more, or -1 for all", 2, whole=True, besides=-1),
+    "tile": Limit("a number of pixels, 32 or more", 32, whole=True),
+    "overlap": Limit("a number of pixels, or a share of a tile below 1", 0),
+    "points_stride": Limit("a number of clicks, 1 or more", 1, whole=True),
+    "points_batch_size": Limit("a number of clicks, 1 or more", 1, whole=True),
+    "crop_n_layers": Limit("a number of layers, 0 or more", 0, 10, whole=True),
+    "crop_overlap_ratio": Limit("a share of the picture, 0 up to 1", 0, 1),
+    "crop_downscale_factor": Limit("a factor of 1 or more", 1),
+    "crop_nms_thresh": Limit("an IoU, 0 to 1", 0, 1),
+    "min_mask_region_area": Limit("a number of pixels, or 0 for none", 0),
     "threads": Limit("a number of threads, 1 or more", 1, whole=True),
 }
 PROMPTS = tuple(name for name, argument in OWN.items() if argument.group == "prompts" and name != "embedding")

@@ -75,6 +75,7 @@ FAULTS = "test_faults.py::test_{}"
 SCORES = "test_measure_scores.py"
 PROMPTER = "test_prompter.py::test_{}"
 TIDY = "test_tidy.py::test_{}"
+TILES = "test_tiles.py::test_{}"
 
 DEFECTS = (
     # What a prompt is to the network
@@ -703,6 +704,35 @@ DEFECTS = (
         "        torch.set_num_threads(threads)\n\n\ndef usable_cores",
         "        pass\n\n\ndef usable_cores",
         "test_switches.py::test_threads_are_set_while_it_computes_and_given_back",
+    ),
+    # Large pictures in tiles
+    Defect(
+        "two pieces of one tile",
+        "predict/tiles.py",
+        "isdisjoint(piece.tile for piece in other)",
+        "isdisjoint(())",
+        TILES.format("an_object_takes_one_piece_of_a_tile"),
+    ),
+    Defect(
+        "what ends in its tile taken for more",
+        "predict/tiles.py",
+        "return self.tile if self.cut else (0, 0, *self.mask.frame[::-1])",
+        "return self.tile",
+        TILES.format("what_ends_in_its_tile_is_not_taken_for_a_larger_thing"),
+    ),
+    Defect(
+        "tiles equally loud at their borders",
+        "predict/tiles.py",
+        "torch.where(piece.mask.inside(part), loud, -loud)",
+        "torch.where(piece.mask.inside(part), 1.0, -1.0)",
+        TILES.format("a_pixel_is_left_to_the_tile_that_shows_most_around_it"),
+    ),
+    Defect(
+        "what is left of others stays",
+        "predict/tiles.py",
+        "for piece in alone if all(piece.sameness(each) < SAME for each in whole)]",
+        "for piece in alone]",
+        TILES.format("what_is_cut_off_and_repeats_an_object_goes"),
     ),
 )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from samplug.masks import Taps, boxes_of, taps_at
 from samplug.view import Size, View
+
+Box = tuple[int, int, int, int]  # xyxy in whole pixels, the last ones left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +52,46 @@ class Cutout:
         """Rows and columns of the frame."""
         return slice(self.top, self.top + len(self.bits)), slice(self.left, self.left + self.width)
 
+    @property
+    def edges(self) -> Box:
+        """The same as xyxy, the last ones left out."""
+        return self.left, self.top, self.left + self.width, self.top + len(self.bits)
+
+    @cached_property
+    def area(self) -> int:
+        """How many pixels are on."""
+        return int(self.pixels.sum())
+
+    def cpu(self) -> Cutout:
+        """The same on the CPU."""
+        return replace(self, bits=self.bits.cpu())
+
+    def inside(self, window: Box) -> Tensor:
+        """(h, w) bool, the mask in a window of the frame."""
+        left, top, right, bottom = window
+        seen = torch.zeros(max(bottom - top, 0), max(right - left, 0), dtype=torch.bool, device=self.bits.device)
+        x1, y1, x2, y2 = common(self.edges, window)
+        if x1 < x2 and y1 < y2:
+            some = replace(self, bits=self.bits[y1 - self.top : y2 - self.top])
+            seen[y1 - top : y2 - top, x1 - left : x2 - left] = some.pixels[:, x1 - self.left : x2 - self.left]
+        return seen
+
+    def area_inside(self, window: Box) -> int:
+        """How many pixels of a window are on."""
+        part = common(self.edges, window)
+        return self.area if part == self.edges else int(self.inside(part).sum())
+
+    def overlap(self, other: Cutout, window: Box) -> float:
+        """The IoU with another mask of the frame, as far as a window goes; 0 where neither is on."""
+        part = common(self.edges, other.edges, window)
+        both = int((self.inside(part) & other.inside(part)).sum())
+        return both / (self.area_inside(window) + other.area_inside(window) - both) if both else 0.0
+
     def whole(self) -> Tensor:
         """(H, W) bool."""
         mask = torch.zeros(self.frame, dtype=torch.bool, device=self.bits.device)
         mask[self.box] = self.pixels
         return mask
-
-    def moved(self, down: int, right: int, frame: Size) -> Cutout:
-        """The same pixels in a larger frame."""
-        return Cutout(frame, self.top + down, self.left + right, self.width, self.bits)
 
     def spread(self, view: View) -> Cutout:
         """The mask of the picture that this mask of the network's input, (h, w) its frame, is taken for.
@@ -88,6 +122,12 @@ def _reached(taps: Taps, inside: slice) -> tuple[tuple[Tensor, Tensor, Tensor], 
     (part,) = taps.reached_by(*ends)
     some = taps[part]
     return (some.low, some.high, some.weight), part.start
+
+
+def common(*boxes: Box) -> Box:
+    """What boxes xyxy share; turned inside out where they share nothing."""
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return max(left), max(top), min(right), min(bottom)
 
 
 class Cutouts:

@@ -209,6 +209,9 @@ def rows(found: Found, index: Tensor) -> Found:
 class Look:
     """One window, seen by the network: its clicks, and what they find.
 
+    Args:
+        whole: masks that are cut off by the window's borders are left out.
+
     Attributes:
         window: the window.
     """
@@ -220,7 +223,9 @@ class Look:
         window: Window,
         settings: Settings,
         in_slices: InSlices | None = None,
+        whole: bool = True,
     ) -> None:
+        self._whole = whole
         self.model, self.ground, self.window, self.settings = model, ground, window, settings
         self.in_slices = in_slices or settings.in_slices
         self._raster: Raster | None = None
@@ -254,7 +259,7 @@ class Look:
         threshold = self.model.mask_threshold
         survey = self._raster.survey(logits, threshold, self.settings.stability_score_offset)
         boxes = survey.boxes + survey.boxes.new_tensor(self.window.box[:2] * 2)
-        firm = (self.settings.firm(survey.stability) & ~self._cut_off(boxes)).nonzero()[:, 0]
+        firm = (self.settings.firm(survey.stability) & ~(self._whole & self._cut_off(boxes))).nonzero()[:, 0]
         patches = [self._raster.patch(logits[i], threshold) for i in firm.tolist()]
         return Candidates(patches, scores[firm], survey.stability[firm], boxes[firm])
 

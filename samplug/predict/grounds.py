@@ -124,7 +124,7 @@ class InPicture:
 
     def input(self, window: Window) -> Tensor:
         """The window, fitted."""
-        if not window.layer:
+        if window.size == self.frame:
             return self.im
         left, top, right, bottom = window.box
         return self.prepare(self.picture[top:bottom, left:right])

@@ -31,6 +31,7 @@ from samplug.predict.grounds import Ground, InInput, InPicture
 from samplug.predict.halving import Share
 from samplug.predict.items import Items
 from samplug.predict.loop import Loop
+from samplug.predict.tiles import check_tiles, search_tiles
 from samplug.prompts import PictureSchedule, PromptError, Prompts
 from samplug.room import RoomError
 from samplug.view import View
@@ -192,14 +193,21 @@ class Predictor(Loop):
         crop_nms_thresh: float = 0.7,
         min_mask_region_area: int = 0,
         *,
+        tile: int | None = None,
+        overlap: float = 0.25,
         rules: str = "ultralytics",
     ) -> Prediction:
         """Segment everything on each picture of a batch; the arguments are explained in `samplug.arguments.OWN`.
 
         Returns:
             (masks (N, h, w) bool, scores (N,), boxes (N, 4) xyxy), in pixels of the network's input, or of the picture
-            where the rules are Meta's.
+            where the rules are Meta's or there are tiles.
+
+        Raises:
+            ValueError: tiles that share all their pixels.
         """
+        if tile:
+            check_tiles(tile, overlap)
         settings = Settings(
             crop_n_layers,
             crop_overlap_ratio,
@@ -219,9 +227,13 @@ class Predictor(Loop):
         pictures, parts = host.pictures(self.batch[1]), []
         for i, view in enumerate(self._views(im, self.batch[1])):
             ground: Ground = InInput(im[i : i + 1], view)
-            if rules == "meta":
+            if tile or rules == "meta":
                 ground = InPicture(im[i : i + 1], view, pictures[i], lambda window: self.preprocess([window]))
-            found = search(self.model, ground, settings, self._known_features(), Share(points_batch_size, "click").of)
+            at_once = Share(points_batch_size, "click").of
+            if tile:
+                found = search_tiles(self.model, ground, settings, tile, overlap, at_once)
+            else:
+                found = search(self.model, ground, settings, self._known_features(), at_once)
             owner = torch.full((len(found.scores),), i, dtype=torch.int64)
             parts.append(Prediction(found.cutouts, found.scores, found.boxes, owner=owner))
         return Prediction.cat(parts)
