@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 SIZE = 256
 FRAMES = 30
 FAR = 2e-4  # of the largest logit
-NANO = VARIANTS["samplug-nano"]
+NANO = "samplug-nano"
 SAM_2_1 = {"proj_tpos_enc_in_obj_ptrs": True, "use_signed_tpos_enc_to_obj_ptrs": True, "no_obj_embed_spatial": True}
 
 
@@ -37,14 +37,15 @@ class Float32:
 class Meta:
     """sam2's video predictor behind the surface of `Tracker`."""
 
-    def __init__(self, state, pictures, monkeypatch, as_shipped=False, **options):
+    def __init__(self, state, pictures, monkeypatch, as_shipped=False, variant=NANO, **options):
         module = peer_package("sam2.sam2_video_predictor")
         if not as_shipped:
             monkeypatch.setattr(module, "torch", Float32())
-        monkeypatch.setattr(module, "load_video_frames", lambda **_: (pictures, SIZE, SIZE))
+        size = pictures.shape[-1]
+        monkeypatch.setattr(module, "load_video_frames", lambda **_: (pictures, size, size))
         monkeypatch.setattr(module, "tqdm", lambda frames, **_: frames)
         self.predictor = module.SAM2VideoPredictor(
-            **sam2_modules(NANO), **AS_RELEASED | SAM_2_1 | options, image_size=SIZE
+            **sam2_modules(VARIANTS[variant]), **AS_RELEASED | SAM_2_1 | options, image_size=size
         )
         self.predictor.load_state_dict(state, strict=True)
         self.state = self.predictor.eval().init_state("")
@@ -79,8 +80,8 @@ class Meta:
 class Ours:
     """`Tracker` on the same pictures."""
 
-    def __init__(self, state, pictures, **how):
-        self.model = build({"variant": "samplug-nano"}).eval()
+    def __init__(self, state, pictures, variant=NANO, **how):
+        self.model = build({"variant": variant}).eval()
         self.model.load_state_dict(state, strict=True)
         for name in ("add_all_frames_to_correct_as_cond", "memory_temporal_stride_for_eval", "max_cond_frames_in_attn"):
             setattr(self.model, name, how.pop(name, getattr(self.model, name)))
@@ -162,24 +163,32 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def pictures():
-    """A noisy plane that drifts under the window."""
+    return drifting()
+
+
+def drifting(size=SIZE, frames=FRAMES):
+    """Pictures (frames, 3, size, size) of a noisy plane that moves under the window."""
     torch.manual_seed(0)
-    plane = torch.nn.functional.interpolate(torch.randn(1, 3, 40, 40), size=SIZE + 160, mode="bicubic")
+    plane = torch.nn.functional.interpolate(torch.randn(1, 3, 40, 40), size=size + 160, mode="bicubic")
     plane = plane + 0.1 * torch.randn_like(plane)
-    return torch.cat([plane[:, :, 5 * i : 5 * i + SIZE, 3 * i : 3 * i + SIZE] for i in range(FRAMES)])
+    return torch.cat([plane[:, :, 5 * i : 5 * i + size, 3 * i : 3 * i + size] for i in range(frames)])
 
 
 @pytest.fixture(scope="module")
 def leaving():
     """Weights under which objects are away after a few frames."""
-    return random_state(build({"variant": "samplug-nano"}).state_dict())
+    return random_state(build({"variant": NANO}).state_dict())
 
 
 @pytest.fixture(scope="module")
 def state(leaving):
-    """Weights under which they stay."""
+    return staying(leaving)
+
+
+def staying(leaving, raised=2):
+    """Weights under which objects stay: their presence is raised."""
     head = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
-    return leaving | {head: leaving[head] + 2}
+    return leaving | {head: leaving[head] + raised}
 
 
 def distance(mine, theirs):
@@ -192,8 +201,8 @@ def distance(mine, theirs):
 
 
 def shown(answer):
-    """The mask (1, 1, SIZE, SIZE) as a user sees it."""
-    return torch.nn.functional.interpolate(answer[0][None], size=SIZE, mode="bilinear") > 0
+    """The mask (1, 1, H, W) as a user sees it."""
+    return torch.nn.functional.interpolate(answer[0][None], scale_factor=4, mode="bilinear") > 0
 
 
 def compare(mine, theirs, far=FAR, flips=1e-4):
@@ -213,6 +222,17 @@ def test_objects_are_followed_as_meta_follows_them(name, state, pictures, monkey
     compare(mine, play(Meta(state, pictures, monkeypatch), **script))
     first = next(iter(mine.values()))
     assert name == "an empty mask" or 0.02 < shown(first).float().mean() < 0.9
+
+
+def test_a_network_of_the_released_size_follows_as_meta_does(monkeypatch):
+    """Eight frames of sixteen: Meta's pointers are timed by the length of shorter videos."""
+    variant = "sam2.1_t"
+    weights = staying(random_state(build({"variant": variant}).state_dict()), raised=8)
+    film = drifting(512, 16)
+    script = {"ahead": {0: [(1, clicks((200, 240))), (7, box(40, 60, 180, 180))]}, "order": range(8)}
+    mine = play(Ours(weights, film, variant=variant), **script)
+    compare(mine, play(Meta(weights, film, monkeypatch, variant=variant), **script), far=5e-3)
+    assert all(0.01 < shown(answer).float().mean() < 0.9 for answer in mine.values())
 
 
 def test_a_hundred_frames_on_nothing_has_drifted(state, pictures, monkeypatch):
