@@ -1,7 +1,10 @@
 """Following objects through Ultralytics' streams, several at once."""
 
 import http.server
+import itertools
 import threading
+import time
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -74,8 +77,10 @@ def test_black_frames_of_a_lost_signal_never_enter_memory(network, frames):
     assert alike(shown, follow(network, frames[:4], bboxes=[BOX]))
 
 
-def test_a_stream_over_http_is_followed(network, frames):
-    jpegs = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
+@contextmanager
+def camera(pictures, pause=0.0):
+    """The address of pictures that come one after the other, as MJPEG over HTTP."""
+    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
 
     class Camera(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -85,22 +90,47 @@ def test_a_stream_over_http_is_followed(network, frames):
             for jpeg in jpegs:
                 head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
                 self.wfile.write(head + jpeg + b"\r\n")
+                time.sleep(pause)
 
         def log_message(self, *_):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    source = f"http://127.0.0.1:{server.server_port}/stream"
     try:
+        yield f"http://127.0.0.1:{server.server_port}/stream"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_stream_over_http_is_followed(network, frames):
+    with camera(frames) as source:
         worker = predictor_of(network, stream_buffer=True)
         running = worker(source=source, stream=True, bboxes=[BOX], obj_ids=[5])
         results = [next(running) for _ in range(3)]
         running.close()
         assert not any(thread.is_alive() for thread in worker.dataset.threads)
-    finally:
-        server.shutdown()
-        server.server_close()
-    decoded = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) for jpeg in jpegs[:3]]
+    jpegs = [cv2.imencode(".jpg", frame)[1] for frame in frames[:3]]
+    decoded = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR) for jpeg in jpegs]
     assert [result.frame for result in results] == [0, 1, 2] and results[2].obj_ids == (5,)
     assert all(np.abs(r.orig_img.astype(int) - d).mean() < 3 for r, d in zip(results, decoded, strict=True))
+    assert not worker.dropped_frames
+
+
+def test_of_a_stream_that_is_too_fast_the_newest_frame_is_taken_and_the_rest_counted(network, caplog):
+    shades = [np.full((64, 64, 3), 20 + i, np.uint8) for i in range(220)]
+    with camera(shades, pause=0.02) as source:
+        worker = predictor_of(network)
+        running, taken = worker(source=source, stream=True, bboxes=[[8, 8, 40, 40]]), []
+        for result in itertools.islice(running, 5):
+            taken.append(round(float(result.orig_img.mean())) - 20)
+            time.sleep(0.15)
+        running.close()
+    (lost,) = worker.dropped_frames.values()
+    between = taken[-1] - taken[0] + 1 - len(taken)
+    assert taken == sorted(set(taken)) and between >= 8
+    assert between - 5 <= lost < len(shades)  # a shade may be one off
+    said = [record.message for record in caplog.records]
+    assert sum("comes faster than the model works" in line for line in said) == 1
+    assert any(f"{lost} frames dropped, {len(taken)} done" in line for line in said)

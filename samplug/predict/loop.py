@@ -13,7 +13,7 @@ from torch import nn
 
 from samplug import arguments, host
 from samplug.checkpoints import BUNDLED, adopt, load_model
-from samplug.host import DEFAULT_CFG, BasePredictor, Results
+from samplug.host import DEFAULT_CFG, LOGGER, BasePredictor, Results
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.predict.faults import Faults
@@ -21,6 +21,7 @@ from samplug.predict.finish import Finish
 from samplug.predict.items import Items, as_items, replaced
 from samplug.predict.prompter import Prompter
 from samplug.predict.saving import check_drawing, fitted, write_picture
+from samplug.predict.streams import counting, dropped
 from samplug.predict.switches import asked_form, network_in
 from samplug.room import RoomError
 
@@ -136,7 +137,7 @@ class Loop(BasePredictor):
             self.args.imgsz = list(self.plain.image_size)
         self.faults, self._frame_sizes = Faults(self._option("on_error")), {}
         host.setup_source(self, self._loader_of(source), self.plain.stride)
-        self.dataset = self._replaced(self.dataset)
+        self.dataset = counting(self._replaced(self.dataset))
 
     def _loader_of(self, source: Any) -> Any:
         """What runs over files and pictures and leaves out what is bad; streams and screens are the host's."""
@@ -167,6 +168,13 @@ class Loop(BasePredictor):
         finally:
             if hasattr(self.dataset, "close"):
                 self.dataset.close()
+            for name, count in self.dropped_frames.items():
+                LOGGER.info(f"{name}: {count} frames dropped, {self.seen // len(self.dropped_frames)} done")
+
+    @property
+    def dropped_frames(self) -> dict[str, int]:
+        """How many frames of each live stream came and went unread so far, by its name."""
+        return dropped(self.dataset)
 
     def _finish(self, keep_empty: bool = True, apart: bool = False) -> Finish:
         """What becomes of answers; `apart`: each pixel is left to one object where nobody said otherwise."""
