@@ -35,7 +35,7 @@ SMALL = {
     "memory_layers": 1,
     "memory_feedforward": 64,
 }
-pytestmark = pytest.mark.slow
+SCRIPTS = [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 15))]
 
 
 def drawn(count):
@@ -73,6 +73,7 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads what Linux says of a process")
 @pytest.mark.parametrize("every", [None, PERIOD], ids=["prompted once", f"prompted every {PERIOD}"])
 def test_memory_stays_the_same_however_long_the_stream(every):
@@ -93,6 +94,7 @@ def test_memory_stays_the_same_however_long_the_stream(every):
     assert slope < 200_000 / FRAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [None, PERIOD], ids=["prompted once", f"prompted every {PERIOD}"])
 def test_forgetting_leaves_every_mask_as_it_is(every):
     kept, everything = run(200, every, forget=False)
@@ -103,3 +105,36 @@ def test_forgetting_leaves_every_mask_as_it_is(every):
     assert 0.5 < seen.float().mean() < 1
     sizes = [one.inference_state[0].tracker.state_bytes() for one in (pruned, kept)]
     assert sizes[0] < sizes[1] / 4
+
+
+def meddled(seed, forget):
+    """Results and the ids after each frame of a stream in which prompts come, change and go as a seed has it."""
+    rng = np.random.default_rng(seed)
+    worker, results = run(60, None, forget)
+    ids, done = [], []
+    for result in results:
+        done.append(result)
+        known = list(worker.inference_state[0].tracker.ids)
+        spot = rng.uniform([4, 4], [70, 50])
+        kind = {"points": spot} if rng.random() < 0.5 else {"bboxes": [*spot, *(spot + 20)]}
+        new = int(rng.integers(-5, 1000))
+        match int(rng.integers(8)):
+            case 0 if len(known) < 5:
+                worker.add_new_prompts(new, **kind, frame_idx=None)
+            case 1 if len(known) < 5:
+                worker.add_new_prompts(new, **kind, frame_idx=result.frame + int(rng.integers(1, 9)))
+            case 2:
+                worker.add_new_prompts(int(rng.choice(known)), **kind, frame_idx=None)
+            case 3 if len(known) > 1:
+                worker.remove_object(int(rng.choice(known)))
+            case 4 if len(known) > 1:
+                worker.clear_prompts(int(rng.choice(known)))
+        ids.append(tuple(worker.inference_state[0].tracker.ids))
+    return done, ids
+
+
+@pytest.mark.parametrize("seed", SCRIPTS)
+def test_whatever_is_prompted_and_removed_forgetting_changes_nothing(seed):
+    (pruned, ids), (kept, their_ids) = meddled(seed, forget=True), meddled(seed, forget=False)
+    assert len(pruned) == 60 and ids == their_ids and len(set(ids)) > 4
+    assert alike(pruned, kept)
