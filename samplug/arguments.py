@@ -52,7 +52,9 @@ OWN: dict[str, Argument] = {
         "answers", "letterbox", "'letterbox' as Ultralytics; as Meta: 'stretch' for SAM 2, 'pad' for SAM and MobileSAM"
     ),
     "track": Argument(
-        "video", None, "True follows objects through memory, False prompts every frame; left out: follow"
+        "video",
+        None,
+        "True follows objects through memory, everything when nothing is prompted; False prompts every frame",
     ),
     "keep_lost": Argument("video", False, "True keeps a lost object as an empty row, False leaves it out"),
     "expire_after": Argument("video", None, "objects lost for so many frames are forgotten; left out: never"),
@@ -63,6 +65,7 @@ OWN: dict[str, Argument] = {
         "video", None, "the prompter looks at every so many frames; left out: until it has found something"
     ),
     "iou_match": Argument("video", 0.5, "a find that overlaps a followed object by so much is that object"),
+    "max_objects": Argument("video", None, "most objects that are found by themselves; left out: 32 of everything"),
     "max_prompted": Argument("video", 8, "prompted frames of an object that are looked back at, -1 for all"),
     "policy": Argument("video", None, "which memories are used, of samplug.tracking; left out: SAM 2's own rule"),
     "start": Argument(
@@ -148,6 +151,7 @@ LIMITS = {
     "iou_match": Limit("a number above 0 and up to 1", 1e-6, 1),
     "expire_after": Limit("a number of frames, 1 or more", 1, whole=True),
     "start": Limit("the number of a frame, from 0", 0, whole=True),
+    "max_objects": Limit("a number of objects, 1 or more", 1, whole=True),
     "max_prompted": Limit("a number of frames, 2 or more, or -1 for all", 2, whole=True, besides=-1),
     "tile": Limit("a number of pixels, 32 or more", 32, whole=True),
     "overlap": Limit("a number of pixels, or a share of a tile below 1", 0),

@@ -111,6 +111,9 @@ class SAM(Model):
     def track(self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any) -> Any:
         """Give objects ids: prompted ones are followed through SAM 2's memory, others by one of Ultralytics' trackers.
 
+        With `track=True` and no prompts SAM 2 follows everything that it finds on the first frame, and on every
+        `prompt_every`-th what is new.
+
         Args:
             source: as in `predict`; a folder or a list of pictures counts as one video when prompts are followed.
             stream: return a generator instead of a list.
@@ -192,19 +195,23 @@ class SAM(Model):
     def _way(self, source: Any, asked: dict[str, Any], mode: str | None) -> type[Predictor] | None:
         """Choose between memory and single frames where there is a choice, and say which it is."""
         if self._follows(source, asked, mode):
-            LOGGER.info("Following the prompted objects through memory (track=False prompts every frame alone).")
+            prompted = any(asked.get(name) is not None for name in POINTING)
+            what, besides = ("the prompted objects", "prompts") if prompted else ("everything found", "segments")
+            LOGGER.info(f"Following {what} through memory (track=False {besides} every frame alone).")
             return SAM2VideoPredictor
         if moves(source) and any(asked.get(name) is not None for name in POINTING):
             LOGGER.info("Prompting every frame alone, without memory.")
         return None
 
     def _follows(self, source: Any, asked: dict[str, Any], mode: str | None) -> bool:
-        """Whether prompts on this source are followed through SAM 2's memory, not answered picture by picture."""
+        """Whether objects on this source are followed through SAM 2's memory: prompted ones, or everything."""
         track = asked.get("track")
         if track and not self.is_sam2:
             raise ValueError(f"track=True needs SAM 2 or 2.1, which have a memory; this is {self.model.variant}.")
-        if not self.is_sam2 or track is False or all(asked.get(name) is None for name in POINTING):
+        if not self.is_sam2 or track is False:
             return False
+        if all(asked.get(name) is None for name in POINTING):
+            return bool(track)
         return bool(track) or mode == "track" or moves(source)
 
     def _worker(self, kind: type[Predictor] | None, overrides: dict[str, Any]) -> Predictor:

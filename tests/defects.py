@@ -75,6 +75,7 @@ FAULTS = "test_faults.py::test_{}"
 SCORES = "test_measure_scores.py"
 PROMPTER = "test_prompter.py::test_{}"
 TIDY = "test_tidy.py::test_{}"
+EVERYTHING = "test_track_everything.py::test_{}"
 TILES = "test_tiles.py::test_{}"
 
 DEFECTS = (
@@ -733,6 +734,20 @@ DEFECTS = (
         "for piece in alone if all(piece.sameness(each) < SAME for each in whole)]",
         "for piece in alone]",
         TILES.format("what_is_cut_off_and_repeats_an_object_goes"),
+    ),
+    Defect(
+        "masks compared by their boxes",
+        "predict/following.py",
+        "if finds and all(find.mask is not None for find in finds):",
+        "if not finds:",
+        EVERYTHING.format("masks_are_compared_as_masks_not_by_their_boxes"),
+    ),
+    Defect(
+        "objects without number",
+        "predict/following.py",
+        "for i in matches.new[:room]:",
+        "for i in matches.new:",
+        EVERYTHING.format("a_prompter_finds_no_more_than_was_said_either"),
     ),
 )
 

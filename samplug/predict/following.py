@@ -17,13 +17,14 @@ from samplug.nn.sam2 import ABSENT_LOGIT, CERTAIN_PRESENCE
 from samplug.nn.types import Features
 from samplug.predict.clips import Clip
 from samplug.predict.finish import Finish, Rows, Shown, finished, own_class
-from samplug.predict.matching import Matches, boxes_of_finds, clicks_inside, edges_of, iou, lie_in, match
+from samplug.predict.matching import Matches, boxes_of_finds, clicks_inside, compare, edges_of, iou, lie_in, match
 from samplug.predict.timeline import Timeline
 from samplug.prompts import Prompt, Prompts
 from samplug.tracking import Objects, Tracker
 from samplug.view import MASK_STRIDE, View
 
 SURE = 1e-6  # how near to 0 and 1 a score may come
+LOOKED_AT = 1024  # pixels a side at which masks are compared: of larger ones every second, third, …
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ class Following:
         """Whether a prompter looks at the frame in hand: every so many, or until it has found something."""
         return not self.found if every is None else (self.run - 1) % every == 0
 
-    def meet(self, finds: Sequence[Prompts], enough: float) -> None:
+    def meet(self, finds: Sequence[Prompts], enough: float, most: int | None = None) -> None:
         """Bring finds on the frame in hand together with the objects that are followed there.
 
         Those with ids are shown as they are. Of the others, a repetition changes nothing but gives an object without a
@@ -156,6 +157,7 @@ class Following:
         Args:
             finds: one object each.
             enough: the overlap from which a find is an object, see `match`.
+            most: objects that are followed; new ones beyond that are left out, the last first.
         """
         self.found |= bool(finds)
         ids, unnamed = self.objects.ids, [one for one in finds if one.ids is None]
@@ -165,7 +167,8 @@ class Following:
         shown = [self.show(one) for one in finds if one.ids is not None]
         for i, row in matches.again.items():
             shown.append(self.show(replace(unnamed[i], ids=(ids[row],), cls=None), anew=True))
-        for i in matches.new:
+        room = len(matches.new) if most is None else max(0, most - len(self.tracker.ids))
+        for i in matches.new[:room]:
             free = 1 + max(self.highest, *self.timeline.ids, -1)
             shown.append(self.show(replace(unnamed[i], ids=(free,))))
         if shown:
@@ -174,13 +177,17 @@ class Following:
     def _matches(self, finds: Sequence[Prompt], enough: float) -> Matches:
         assert self.here is not None
         ids, output = self.objects.ids, self.objects.output
-        masks = torch.zeros(0, 1, 1, dtype=torch.bool)
+        masks = torch.zeros(0, *self.here.view.picture, dtype=torch.bool)
         if output is not None:
             masks = resize_to_picture(output.logits, self.here.view).cpu()
         boxes, theirs = boxes_of_finds(finds), edges_of(masks)
         lost = (theirs[:, 2] == theirs[:, 0]).float()
         last = [self.places.get(obj_id, torch.zeros(4)) for obj_id in ids]
         before = iou(boxes, torch.stack(last)) * lost if last else torch.zeros(len(finds), 0)
+        if finds and all(find.mask is not None for find in finds):
+            step = math.ceil(max(self.here.view.picture) / LOOKED_AT)
+            few = torch.stack([find.mask[::step, ::step] > 0 for find in finds if find.mask is not None]).cpu()
+            return match(*compare(few, masks[:, ::step, ::step]), before, compare(few, few)[0], enough)
         now = torch.maximum(iou(boxes, theirs), clicks_inside(finds, masks))
         return match(now, lie_in(boxes, theirs), before, iou(boxes, boxes), enough)
 

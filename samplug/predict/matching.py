@@ -70,7 +70,7 @@ def pairs(overlaps: Tensor, enough: float) -> dict[int, int]:
     return chosen
 
 
-# ------------------------------------------------------------------ boxes
+# ------------------------------------------------------------------ boxes and masks
 
 
 def boxes_of_finds(finds: Sequence[Prompt]) -> Tensor:
@@ -97,6 +97,13 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     """(F, N) IoU of boxes (F, 4) and (N, 4) xyxy."""
     both, first, second = shared(a, b)
     return both / (first + second - both).clamp(min=1e-9)
+
+
+def compare(finds: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """(F, N) IoU of bool masks (F, H, W) and (N, H, W), and whether one lies in the other, nearly or wholly."""
+    a, b = finds.flatten(1).float(), masks.flatten(1).float()
+    both, first, second = a @ b.T, a.sum(1)[:, None], b.sum(1)[None]
+    return both / (first + second - both).clamp(min=1), both >= INSIDE * torch.minimum(first, second).clamp(min=1)
 
 
 def lie_in(a: Tensor, b: Tensor) -> Tensor:

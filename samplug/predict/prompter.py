@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplug.arguments import EVERYTHING
 from samplug.checkpoints import load_model
-from samplug.host import Model
+from samplug.host import LOGGER, Model
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.predict.timeline import by_number, one_by_one, read_frame, together
@@ -23,6 +24,9 @@ from samplug.view import Size
 
 Pictures = Sequence[np.ndarray]
 Finder = Callable[[Pictures], Sequence[Any]]
+MOST = 32  # objects that are followed where everything is: each takes memory, and time on every frame
+ALIKE = ("resize", "bf16", "channels_last", "threads")  # arguments by which everything is found as it is followed
+ALIKE_OF_HOST = ("imgsz", "device", "half", "quantize", "iou")
 AS_PREDICT = {"mode": "predict", "conf": 0.25, "batch": 1, "rect": True, "save": False, "verbose": False}
 ACCEPTED = "a YOLO model or its file, a dict {'model': one of these, …arguments of its predict}, or a function"
 
@@ -100,6 +104,33 @@ def finder_by_model(model: Model | SAMModel | SAM2Model, settings: dict[str, Any
     if not isinstance(worker, Predictor):
         return lambda pictures: worker(source=list(pictures))
     return lambda pictures: [found.boxes.xyxy for found in worker(source=list(pictures))]  # their classes are counted
+
+
+class Everything:
+    """Finds everything on a picture: a function for `Prompter`, whose finds are masks.
+
+    Args:
+        network: the network that follows the finds.
+        args: the arguments of Ultralytics of the run in which they are followed.
+        said: our own, among them those of everything mode, and `max_objects`: how many are taken, the likeliest first.
+    """
+
+    def __init__(self, network: SAMModel | SAM2Model, args: Any, said: dict[str, Any]) -> None:
+        from samplug.predict.sam2 import SAM2Predictor
+
+        theirs = {name: value for name, value in vars(args).items() if name in ALIKE_OF_HOST}
+        ours = {name: said[name] for name in (*EVERYTHING, *ALIKE) if name in said}
+        self.most, self._said = said.get("max_objects") or MOST, False
+        self._worker = SAM2Predictor(overrides={**AS_PREDICT, **theirs, "conf": 0.0, **ours})
+        self._worker.setup_model(network, verbose=False)
+
+    def __call__(self, picture: np.ndarray) -> dict[str, Tensor] | None:
+        """{"masks": (N, H, W)}, or None where there is nothing."""
+        (found,) = self._worker(source=[picture])
+        if len(found) > self.most and not self._said:
+            self._said = True
+            LOGGER.info(f"{len(found)} objects were found, the {self.most} likeliest are followed (max_objects=).")
+        return {"masks": found.masks.data[: self.most].cpu()} if len(found) else None
 
 
 def read_finds(found: Any, shape: Size) -> list[Prompts]:

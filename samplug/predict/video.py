@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from samplug import arguments, host, tracking
-from samplug.host import DEFAULT_CFG, Results
+from samplug.host import DEFAULT_CFG, LOGGER, Results
 from samplug.nn.frames import FrameOutput
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
@@ -18,7 +18,7 @@ from samplug.predict.answers import Prediction, public_features
 from samplug.predict.clips import Course
 from samplug.predict.finite import check_finite
 from samplug.predict.following import Following, Here, score
-from samplug.predict.prompter import Prompter
+from samplug.predict.prompter import Everything, Prompter
 from samplug.predict.sam2 import SAM2Predictor
 from samplug.predict.sources import Clips, as_clips, replaced
 from samplug.predict.timeline import Timeline, Timelines, read_object
@@ -75,6 +75,8 @@ class SAM2VideoPredictor(SAM2Predictor):
         if source is None:
             raise RuntimeError(START)
         super().setup_source(source, stride)
+        if self._option("track") and all(self.said.get(name) is None for name in (*arguments.PROMPTS, "prompter")):
+            self.prompter = Prompter(Everything(self.plain, self.args, self.said))
         if isinstance(self.dataset, Clips):
             self.dataset.course = self._course
         else:
@@ -141,6 +143,22 @@ class SAM2VideoPredictor(SAM2Predictor):
         return public_features(features)
 
     # The loop
+
+    def stream_inference(self, source: Any = None, model: Any = None, *args: Any, **kwargs: Any) -> Iterator[Results]:
+        """Run over a source, one `Results` a frame; says at the end which prompts are of frames that never came."""
+        yield from super().stream_inference(source, model, *args, **kwargs)
+        for one in self.inference_state.values():
+            self._say_unused(one)
+
+    def _say_unused(self, one: Following) -> None:
+        """Warn of prompts for frames behind the end of a video, unless it broke off because of its prompts."""
+        unused = ", ".join(map(str, one.timeline.frames))
+        gone = isinstance(self.dataset, Clips) and one.place in self.dataset.given_up
+        if one.here is not None and unused and not gone:
+            LOGGER.warning(
+                f"{one.here.path}: prompts for frame {unused} were not used, the last frame was number "
+                f"{one.here.number} (they count from 0)."
+            )
 
     def inference(
         self,
@@ -216,6 +234,7 @@ class SAM2VideoPredictor(SAM2Predictor):
     def _open(self, frames: Sequence[Here], said: dict[str, Any]) -> None:
         """Begin with a video or stream whose first frame this is: with its own prompts, and nothing of another's."""
         if isinstance(self.dataset, Clips) and self.inference_state[0].place != self.dataset.count:
+            self._say_unused(self.inference_state[0])
             self.inference_state[0] = self._following(self.dataset.count)
         for one, here in zip(self.inference_state.values(), frames, strict=True):
             if one.here is None:
@@ -244,7 +263,7 @@ class SAM2VideoPredictor(SAM2Predictor):
         due = [one for one in seen if one.is_due(self._option("prompt_every"))]
         finds = prompter.look([one.picture for one in due]) if due else []
         for one, few in zip(due, finds, strict=True):
-            one.meet(few, self._option("iou_match"))
+            one.meet(few, self._option("iou_match"), self._option("max_objects"))
         for one in seen:
             one.note_places()
 
