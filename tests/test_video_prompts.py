@@ -190,3 +190,12 @@ def test_objects_lost_for_long_expire_and_prompted_frames_are_capped(network, fr
     said = {"prompts": {frame: {1: {"bboxes": BOX}} for frame in range(6)}, "max_prompted": 2}
     list(worker(source=frames[:6], stream=True, **said))
     assert worker.inference_state[0].tracker.rule.max_prompted == 2
+
+
+def test_prompts_for_frames_that_never_come_are_named(network, frames, caplog):
+    ahead = {0: {4: {"bboxes": BOX}}, 6: {9: {"bboxes": OTHER}}, 70: {9: {"bboxes": OTHER}}}
+    list(follow(network, frames[:5], prompts=ahead))
+    assert "prompts for frame 6, 70 were not used, the last frame was number 4" in caplog.text
+    caplog.clear()
+    list(follow(network, frames[:7], prompts={0: {4: {"bboxes": BOX}}, 6: {9: {"bboxes": OTHER}}}))
+    assert "not used" not in caplog.text

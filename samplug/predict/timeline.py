@@ -62,6 +62,15 @@ class Timeline:
             int(obj_id) for values in self.later.values() for value in values if by_number(value) for obj_id in value
         }
 
+    @property
+    def frames(self) -> list[int]:
+        """The frames with prompts that are still to come."""
+        return sorted(
+            number
+            for number, values in self.later.items()
+            if not all(isinstance(value, dict) and not value for value in values)
+        )
+
     def due(self, frame: int, backwards: bool, shape: Size) -> list[Prompts]:
         """Take the objects whose turn has come on a frame: its own, and those of frames passed over on the way."""
         chosen = [] if self.opening is None else read_spelled(self.opening, shape)
