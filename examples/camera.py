@@ -37,4 +37,5 @@ for i, frame in enumerate(live(int(sys.argv[1])) if len(sys.argv) > 1 else drawn
     if i == 0:
         video = cv2.VideoWriter("camera.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 30, frame.shape[1::-1])
     video.write(result.plot())
-print(f"{i + 1} frames; the last shows objects {list(result.obj_ids)}, presence {result.presence.tolist()}")
+here = [f"{obj_id} ({conf:.2f})" for obj_id, conf in zip(result.obj_ids, result.boxes.conf, strict=True)]
+print(f"{i + 1} frames; the last shows objects {', '.join(here)}")

@@ -19,12 +19,12 @@ def drawn(ball, brick):
     return picture
 
 
-# Two objects on one picture, then one of them on another. Their ids are any numbers.
+# Two objects, by boxes on one picture and by clicks on another. Their ids are any numbers.
 teacher = SAM2DynamicInteractivePredictor(overrides=SETTINGS)
 first, second = drawn((90, 130), (220, 180)), drawn((210, 110), (80, 190))
 boxes = [[60, 100, 120, 160], [180, 160, 260, 200]]
 teacher(first, bboxes=boxes, obj_ids=[7, 9], cls=[1, 2], names=NAMES, update_memory=True)
-teacher(second, points=[[210, 110]], obj_ids=[7], update_memory=True)
+teacher(second, points=[[210, 110], [80, 190]], obj_ids=[7, 9], update_memory=True)
 teacher.save_memory("things.npz")
 
 # Another day: nothing is prompted any more. The last picture has no brick.
