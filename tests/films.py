@@ -1,5 +1,10 @@
 """Films for the tests of videos, and what it takes to follow objects through them and to compare."""
 
+import http.server
+import threading
+import time
+from contextlib import contextmanager, suppress
+
 import cv2
 import numpy as np
 import torch
@@ -57,3 +62,31 @@ def close(results, others):
     """Whether results hold the same ids and logits, but for the order in which sums are taken."""
     pairs = list(zip(list(results), list(others), strict=True))
     return all(a.obj_ids == b.obj_ids and torch.allclose(a.logits, b.logits, atol=1e-3) for a, b in pairs)
+
+
+@contextmanager
+def camera(pictures, pause=0.0):
+    """The address of a camera that shows pictures one after the other, with a pause in seconds: MJPEG over HTTP."""
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with suppress(ConnectionError):  # who looked has gone
+                for picture in pictures:
+                    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+                    head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                    self.wfile.write(head + jpeg + b"\r\n")
+                    time.sleep(pause)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/stream"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,15 +1,12 @@
 """Following objects through Ultralytics' streams, several at once."""
 
-import http.server
 import itertools
-import threading
 import time
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
-from films import BOX, OTHER, alike, film, follow, predictor_of
+from films import BOX, OTHER, alike, camera, film, follow, predictor_of
 from ultralytics.data.loaders import LoadStreams, SourceTypes
 
 from samplug.checkpoints import load_model
@@ -75,33 +72,6 @@ def test_black_frames_of_a_lost_signal_never_enter_memory(network, frames):
     assert not results[3].masks.data.any() and results[3].boxes.conf[0] < 1e-3
     shown = [result for result, frame in zip(results, shot, strict=True) if frame.any()]
     assert alike(shown, follow(network, frames[:4], bboxes=[BOX]))
-
-
-@contextmanager
-def camera(pictures, pause=0.0):
-    """The address of pictures that come one after the other, as MJPEG over HTTP."""
-    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
-
-    class Camera(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            for jpeg in jpegs:
-                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
-                self.wfile.write(head + jpeg + b"\r\n")
-                time.sleep(pause)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/stream"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_stream_over_http_is_followed(network, frames):
