@@ -9,11 +9,12 @@ import ast
 import difflib
 import importlib.util
 import json
+import os
 import re
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,18 +45,24 @@ class Refusal(Exception):
 
 def main() -> None:
     """Run the console script `samplug`."""
-    try:
+    with exits("samplug"):
         samplug(merge(sys.argv[1:]))
+
+
+@contextmanager
+def exits(program: str) -> Iterator[None]:
+    """Turn a refusal, Ctrl-C and a reader that has seen enough (`… | head`) into the exits that shells know."""
+    try:
+        yield
+        sys.stdout.flush()
     except Refusal as refusal:
-        sys.exit(f"samplug: {refusal}")
+        sys.exit(f"{program}: {refusal}")
     except KeyboardInterrupt:
-        sys.exit(interrupted("samplug"))
-
-
-def interrupted(program: str) -> int:
-    """Say that the run was broken off; return the exit status that shells know for it."""
-    print(f"\n{program}: interrupted. What was done until here is saved.", file=sys.stderr)
-    return 128 + signal.SIGINT
+        print(f"\n{program}: interrupted. What was done until here is saved.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it once more when it ends
+        sys.exit(141)  # 128 + SIGPIPE, which not every system has
 
 
 def yolo(stock: Callable[[str], Any], debug: str = "") -> None:
@@ -71,12 +78,8 @@ def yolo(stock: Callable[[str], Any], debug: str = "") -> None:
         if asks_help(words):
             print(YOLO_SECTION)
         return
-    try:
+    with exits("yolo sam"):
         sam(words, "yolo sam")
-    except Refusal as refusal:
-        sys.exit(f"yolo sam: {refusal}")
-    except KeyboardInterrupt:
-        sys.exit(interrupted("yolo sam"))
 
 
 def register() -> None:

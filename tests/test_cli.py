@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -365,6 +366,15 @@ def test_the_console_script_prints_the_line_and_fails(monkeypatch, files, nano_f
     monkeypatch.setattr(sys, "argv", ["samplug", "predict", f"model={nano_file}", "source=none.png"])
     with pytest.raises(SystemExit, match="^samplug: .*none.png"):
         cli.main()
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-c", "import sys; from samplug.cli import main; sys.argv[1:] = ['help']; main()"]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.slow
