@@ -8,13 +8,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from samplug.masks import logits_at_picture, resize_to_picture
+from samplug.masks import resize_to_picture
 from samplug.measure.pointing import box_around, next_click
 from samplug.nn.frames import FrameOutput
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
+from samplug.predict.tidy import settle_rivals
 from samplug.prompt_batches import even_batch
 from samplug.prompts import Prompt
 from samplug.tracking.policies import Policy, Reference
@@ -146,14 +146,6 @@ def seen(model: SAM2Model, places: list[int], output: FrameOutput, view: View, n
     logits = output.logits.float().cpu()
     masks = resize_to_picture(logits, view, model.mask_threshold)
     if non_overlap:
-        masks = without_rivals(masks, logits, view)
+        masks = settle_rivals(masks, logits, output.iou, view)
     presence, iou = (values.float().cpu().numpy() for values in (output.presence, output.iou))
     return Seen(places, masks.numpy(), presence, iou)
-
-
-def without_rivals(masks: Tensor, logits: Tensor, view: View) -> Tensor:
-    """Masks (N, H, W) where each pixel that several claim is left to the one with the highest logit there."""
-    if not (masks.sum(0) > 1).any():
-        return masks
-    best = logits_at_picture(logits, view).argmax(0)
-    return masks & (best == torch.arange(len(masks))[:, None, None])
