@@ -109,16 +109,6 @@ def resize_to_picture(logits: Tensor, view: View, threshold: float = 0.0) -> Ten
     return masks
 
 
-def logits_at_picture(logits: Tensor, view: View) -> Tensor:
-    """(N, a, b) logits as (N, H, W) float32 at the picture's size: what `resize_to_picture` cuts at its threshold."""
-    resized = torch.empty((len(logits), *view.picture), device=logits.device)
-    rows, columns = taps_of(logits, view)
-    for mask, target in zip(logits, resized, strict=True):
-        for first, values in enlarge(mask, rows, columns):
-            target[first : first + len(values)] = values
-    return resized
-
-
 # ------------------------------------------------------------------ boxes and scores
 
 

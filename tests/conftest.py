@@ -63,3 +63,15 @@ def draw(height, width, seed):
         axes = int(rng.integers(8, width // 4)), int(rng.integers(8, height // 4))
         cv2.ellipse(picture, centre, axes, float(rng.uniform(0, 180)), 0, 360, rng.integers(0, 255, 3).tolist(), -1)
     return picture
+
+
+def logits_at_picture(logits, view):
+    """(N, a, b) logits as (N, H, W) float32 at the picture's size: what `resize_to_picture` cuts at its threshold."""
+    from samplug.masks import enlarge, taps_of
+
+    resized = torch.empty((len(logits), *view.picture), device=logits.device)
+    rows, columns = taps_of(logits, view)
+    for mask, target in zip(logits, resized, strict=True):
+        for first, values in enlarge(mask, rows, columns):
+            target[first : first + len(values)] = values
+    return resized

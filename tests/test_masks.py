@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import logits_at_picture
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.models.sam import Predictor as StockPredictor
 from ultralytics.models.sam.amg import batched_mask_to_box, calculate_stability_score
@@ -20,7 +21,6 @@ from samplug.masks import (
     drop_islands,
     enlarge,
     fill_holes,
-    logits_at_picture,
     one_owner,
     remove_small_regions,
     resize_to_picture,

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import logits_at_picture
 from films import BOX, OTHER, alike, close, film, follow, predictor_of, write_video
 
 from samplug.checkpoints import load_model
@@ -90,8 +91,6 @@ def test_each_pixel_belongs_to_one_object_unless_asked_otherwise(network, frames
 def test_a_shared_pixel_goes_to_the_highest_logit():
     view = View((60, 80), (64, 64))
     logits = torch.randn(3, 16, 16).cumsum(1)
-    from samplug.masks import logits_at_picture
-
     values = logits_at_picture(logits, view)
     masks = values > 0
     masks = settle_rivals(masks, logits, torch.ones(3), view)
