@@ -19,6 +19,6 @@ result.save("points.jpg")
 result = model.predict(picture, points=[[[400, 300], [200, 350], [400, 800]]], labels=[[1, 1, 0]])[0]
 result.save("points_refined.jpg")
 
-# What could one click mean? Three masks, the likeliest first by predicted IoU.
+# What could one click mean? Three masks, each with its predicted IoU.
 result = model.predict(picture, points=[400, 300], multimask="all")[0]
 print("predicted IoU of part, whole and more:", [round(float(score), 2) for score in result.boxes.conf])
