@@ -55,12 +55,14 @@ class Schedule:
         return spelled if spelled.points_at_something else Spelled(names=spelled.names) if own else spelled
 
     def check_files(self, files: Sequence[str | Path]) -> None:
-        """Refuse prompts for a file that is not among the pictures."""
+        """Refuse prompts for a file that is not among those of the source."""
         used = {file_key(self.by_file or {}, file) for file in files}
         for key in self.by_file or {}:
             if key not in used:
                 refuse(
-                    "prompts", f"{key!r} is none of the pictures", f"the paths or names of {list(map(str, files))[:8]}"
+                    "prompts",
+                    f"{key!r} is none of the source's files",
+                    f"the paths or names of {list(map(str, files))[:8]}",
                 )
 
 

@@ -410,7 +410,7 @@ def test_entries_per_picture_read_as_single_calls_would():
         ("bboxes", "2 entries for 3 pictures", {"bboxes": [XYXYS, XYXYS]}),
         ("prompts", "1 entries for 3 pictures", {"prompts": [{"bboxes": XYXYS}]}),
         ("labels", "1 entries for 3 pictures", {"points": [[[[3, 4]]]] * 3, "labels": [[1]]}),
-        ("prompts", "'d.jpg' is none of the pictures", {"prompts": {"d.jpg": {"bboxes": XYXYS}}}),
+        ("prompts", "'d.jpg' is none of the source's files", {"prompts": {"d.jpg": {"bboxes": XYXYS}}}),
         ("prompts", "did you mean 'bboxes'", {"prompts": {"boxes": XYXYS}}),
         ("masks", "beside prompts that differ", {"bboxes": [XYXYS, XYXYS, XYXYS], "masks": "mask.png"}),
     ],

@@ -14,6 +14,7 @@ from ultralytics.engine.results import Results
 
 from samplug import SAM
 from samplug.checkpoints import load_model
+from samplug.prompts import PromptError
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +162,13 @@ def test_results_are_shown_in_a_window(network, frames, monkeypatch):
         monkeypatch.setattr(cv2, name, lambda *_: -1)
     list(follow(network, frames[:2], {"show": True}, bboxes=[BOX]))
     assert len(shown) == 2 and all(picture.shape == (96, 128, 3) for picture in shown)
+
+
+def test_prompts_for_a_video_that_is_not_there_and_a_start_behind_the_end_are_refused(network, frames, tmp_path):
+    write_video(tmp_path / "a.avi", frames[:2])
+    write_video(tmp_path / "b.avi", frames[:2])
+    with pytest.raises(PromptError, match="'c.avi' is none of the source's files"):
+        next(follow(network, tmp_path, prompts={"a.avi": {"bboxes": [BOX]}, "c.avi": {"bboxes": [BOX]}}))
+    for said, overrides in (({"start": 5}, {}), ({}, {"vid_stride": 6})):
+        with pytest.raises(OSError, match="There is no frame 5"):
+            list(follow(network, tmp_path / "a.avi", overrides, bboxes=[BOX], **said))

@@ -87,13 +87,17 @@ class Clips(LoadImagesAndVideos):
 
     def _walk(self, place: int, clip: Clip) -> Iterator[Batch]:
         self.fps, self.frames = clip.fps, clip.length or clip.stated
-        for backwards, shot in self.course(place, clip.path).shots(clip):
+        course, begun = self.course(place, clip.path), False
+        for backwards, shot in course.shots(clip):
+            begun = True
             if place in self.given_up:
                 break
             self.backwards, self.shot, self.frame = backwards, shot, shot.number + 1
             of = self.frames if self.frames >= self.frame else "?"
             line = f"video {place + 1}/{self.nf} (frame {self.frame}/{of}) {clip.path}: "
             yield [clip.path], [shot.picture], [line]
+        if not begun and course.origin:
+            raise SourceError(f"There is no frame {course.origin}, where start= or vid_stride= begin (counted from 0).")
 
 
 def as_clips(source: Any, faults: Faults = STRICT) -> Any:

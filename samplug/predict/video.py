@@ -128,8 +128,11 @@ class SAM2VideoPredictor(SAM2Predictor):
 
     def _timelines(self, said: dict[str, Any]) -> Timelines:
         spellings = {name: said.get(name) for name in arguments.PROMPTS}
-        count = self.dataset.nf if isinstance(self.dataset, Clips) else self.dataset.bs
-        return Timelines(count, **spellings)
+        if not isinstance(self.dataset, Clips):
+            return Timelines(self.dataset.bs, **spellings)
+        timelines = Timelines(self.dataset.nf, **spellings)
+        timelines.schedule.check_files(self.dataset.files)
+        return timelines
 
     def get_im_features(self, im: Tensor, batch: int = 1) -> Tensor | dict[str, Tensor | list[Tensor]]:
         """Encode one picture (1, 3, h, w) for prompts without a past, repeated for a batch of objects.
