@@ -320,8 +320,10 @@ def test_data_without_any_object_is_refused(model, tmp_path):
 @pytest.mark.host
 def test_the_shell_measures_and_refuses_in_a_line(nano_file, yolo, tmp_path):  # noqa: F811
     words = ["sam", "val", f"model={nano_file}", f"data={yolo}", "imgsz=64", "ask=box", "plots=False"]
+    words += ["policy=presence"]
     cli.sam([*words, f"project={tmp_path}", "name=out", "exist_ok"], "yolo sam")
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["arguments"]["ask"] == "box"
+    said = json.loads((tmp_path / "out" / "results.json").read_text())["arguments"]
+    assert said["ask"] == "box" and said["policy"] == "presence"
     for wrong, message in (
         ("dta=x", "'dta' is not an argument. Similar arguments: data"),
         ("data=none.yaml", "none.yaml"),

@@ -50,7 +50,7 @@ def val(model: Network, given: Mapping[str, Any]) -> Measured:
     worker.setup_model(model, verbose=host.from_shell())
     size = _size(worker)
     asking, following = _asking(settings, worker, of_predict), _following(settings, worker, of_predict)
-    measured = Measured(worker.save_dir, about=_about(worker, settings, size))
+    measured = Measured(worker.save_dir, about=_about(worker, {**asdict(settings), **of_predict}, size))
     _measure(measured, worker, _opened(settings, worker.model), size, asking, following)
     if not any(found.rows for found in (measured.pictures, *measured.videos.values()) if found is not None):
         raise DataError(
@@ -155,8 +155,7 @@ def _told(items: Iterable[T], what: str, worker: Predictor) -> Iterable[T]:
     return TQDM(items, desc=what, disable=not worker.args.verbose)
 
 
-def _about(worker: Predictor, settings: Settings, size: Size) -> dict[str, Any]:
-    plain = {name: value for name, value in asdict(settings).items() if value is not None}
+def _about(worker: Predictor, said: Mapping[str, Any], size: Size) -> dict[str, Any]:
     return {
         "samplug": __version__,
         "torch": torch.__version__,
@@ -164,5 +163,14 @@ def _about(worker: Predictor, settings: Settings, size: Size) -> dict[str, Any]:
         "device": str(worker.device),
         "precision": str(worker.torch_dtype).removeprefix("torch."),
         "imgsz": list(size),
-        "arguments": plain,
+        "arguments": {name: _plain(value) for name, value in said.items() if value is not None},
     }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold; of a class of the user's, say a policy, its name."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value if isinstance(value, bool | int | float | str) else getattr(value, "__name__", str(value))
