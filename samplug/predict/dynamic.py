@@ -62,7 +62,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
     def __init__(
         self,
         cfg: Any = DEFAULT_CFG,
-        overrides: dict[str, Any] | None = None,
+        overrides: dict | None = None,
         max_obj_num: int = 3,
         _callbacks: dict | None = None,
     ):
