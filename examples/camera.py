@@ -37,5 +37,4 @@ for i, frame in enumerate(live(int(sys.argv[1])) if len(sys.argv) > 1 else drawn
     if i == 0:
         video = cv2.VideoWriter("camera.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 30, frame.shape[1::-1])
     video.write(result.plot())
-here = [f"{obj_id} ({conf:.2f})" for obj_id, conf in zip(result.obj_ids, result.boxes.conf, strict=True)]
-print(f"{i + 1} frames; the last shows objects {', '.join(here)}")
+print(f"{i + 1} frames; the last shows objects {result.obj_ids}, conf {result.boxes.conf.numpy().round(2)}")
