@@ -256,6 +256,10 @@ def test_nothing_is_compiled_anew_from_one_to_ten_points(network, counted):
     assert counted.count <= 5  # each decoder once more: with many tokens, other products are less work
     for (count, points), answer in answers.items():
         assert distance(answer.logits, network.answer(features, prompted(count, points), True).logits) < 1e-4
+    compiled_so_far = counted.count
+    for side in (96, 128, 160):
+        other.encode(torch.randn(1, 3, side, side))
+    assert counted.count == compiled_so_far + 3  # each size by itself: one graph for all takes an hour to make
 
 
 @pytest.mark.slow

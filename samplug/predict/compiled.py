@@ -125,7 +125,7 @@ def with_compiled_parts(model: Network, mode: str) -> Network:
         made.begin = lambda features: features  # type: ignore[assignment, method-assign]  # condition as a whole
         attention = made.memory_attention
         attention.begin = make(attention.begin)  # type: ignore[method-assign]
-        attention.finish = conditioned(make(attention.finish))  # type: ignore[method-assign]
+        attention.finish = conditioned(make(attention.finish, fixed=False))  # type: ignore[method-assign]
         made.memory_encoder.encode = remembered(make(made.memory_encoder.encode))  # type: ignore[method-assign]
     else:
         made.image_encoder.forward = one_by_one(make(made.image_encoder.forward))  # type: ignore[assignment, method-assign]
@@ -134,13 +134,21 @@ def with_compiled_parts(model: Network, mode: str) -> Network:
     return made
 
 
-def compiled_part(work: Callable[..., Any], mode: str) -> Callable[..., Any]:
-    """A function through torch.compile, which keeps many shapes of it and whose results nothing overwrites."""
+def compiled_part(work: Callable[..., Any], mode: str, fixed: bool = True) -> Callable[..., Any]:
+    """A function through torch.compile, which keeps many shapes of it and whose results nothing overwrites.
+
+    Where shapes are fixed, open is what `left_open` says and nothing else: maps of any height and width would keep the
+    compiler busy for an hour once a second size of input has been seen.
+    """
     compiling = torch.compile(work, mode=None if mode == "default" else mode)
     limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
 
+    settings: dict[str, Any] = {limit: SHAPES}
+    if fixed:
+        settings["automatic_dynamic_shapes"] = False
+
     def run(*args: Any, **kwargs: Any) -> Any:
-        with torch._dynamo.config.patch({limit: SHAPES}), warnings.catch_warnings():
+        with torch._dynamo.config.patch(settings), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what the compiler sees in ours and in its own code
             return kept(compiling(*args, **kwargs))
 
