@@ -13,7 +13,8 @@ import yaml
 
 from samplug import cli
 from samplug.arguments import OWN
-from samplug.cli import Refusal, claims, merge, read
+from samplug.cli import claims
+from samplug.words import Refusal, host_settings, merge, read, value
 
 
 def refused(*words):
@@ -77,7 +78,7 @@ def test_spaces_round_the_sign_and_in_brackets_may_come_together():
 def test_values_are_read_as_the_host_reads_them(text):
     from ultralytics.cfg import smart_value
 
-    assert cli.value("source", text) == smart_value(text)
+    assert value("source", text) == smart_value(text)
 
 
 def test_a_run_called_by_a_number_keeps_its_name():
@@ -88,7 +89,7 @@ def test_a_run_called_by_a_number_keeps_its_name():
 def test_the_table_of_the_host_is_read_without_importing_it():
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    assert cli.host_settings() == DEFAULT_CFG_DICT
+    assert host_settings() == DEFAULT_CFG_DICT
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import samplug
 ROOT = Path(samplug.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [  # imports point down: a module may use those of its own floor and below
-    {"arguments", "yolo_hook", "nn"},
+    {"arguments", "words", "yolo_hook", "nn"},
     {
         "view",
         "rle",
