@@ -697,7 +697,7 @@ DEFECTS = (
         "predict/compiled.py",
         "answers.append(answer[: part.stop - part.start])",
         "answers.append(answer[size - part.stop + part.start :] if part.start else answer[: part.stop])",
-        "test_switches.py::test_bundles_give_the_answers_of_all_at_once[9]",
+        "test_switches.py::test_bundles_give_the_answers_of_all_at_once[70]",
     ),
     Defect(
         "threads_kept",
