@@ -217,10 +217,14 @@ def check_values(own: dict[str, Any], stock: dict[str, Any]) -> None:
 
     from samplug.host import get_cfg, select_device
 
+    size = stock.get("imgsz") or 640
+    try:
+        check_imgsz(size, stride=1, max_dim=2)
+    except (TypeError, ValueError, SyntaxError) as error:  # older releases do not say what the words are about
+        raise Refusal(f"imgsz={size} is no size: give pixels, or [height,width]. {in_a_line(error)}") from error
     try:
         check(own)
         get_cfg(overrides=stock)
-        check_imgsz(stock.get("imgsz") or 640, stride=1, max_dim=2)
         select_device(stock.get("device"), verbose=False)
     except (TypeError, ValueError, SyntaxError) as error:
         raise Refusal(in_a_line(error)) from error
