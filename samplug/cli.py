@@ -220,7 +220,7 @@ def check_values(own: dict[str, Any], stock: dict[str, Any]) -> None:
     size = stock.get("imgsz") or 640
     try:
         check_imgsz(size, stride=1, max_dim=2)
-    except (TypeError, ValueError, SyntaxError) as error:  # older releases do not say what the words are about
+    except (TypeError, ValueError, SyntaxError, NameError) as error:  # older releases do not say what it is about
         raise Refusal(f"imgsz={size} is no size: give pixels, or [height,width]. {in_a_line(error)}") from error
     try:
         check(own)
