@@ -1,9 +1,11 @@
 """Films for the tests of videos, and what it takes to follow objects through them and to compare."""
 
 import http.server
+import os
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -90,3 +92,8 @@ def camera(pictures, pause=0.0):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def resident():
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from films import alike
+from films import alike, resident
 
 from samplug.benchmark.weights import randomise
 from samplug.predict.video import SAM2VideoPredictor
@@ -66,11 +66,6 @@ def run(frames, every, forget=True):
     prompts = dict.fromkeys(range(0, frames, every or frames), shown)
     said = {"prompts": prompts, "max_prompted": 2, "keep_lost": True, "logits": True}
     return worker, worker(source=drawn(frames), stream=True, **said)
-
-
-def resident():
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.slow

@@ -5,23 +5,17 @@ python -m pytest -m soak -s tests/test_soak.py    # 10,000 frames, about 20 minu
 
 import gc
 import itertools
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from films import camera, predictor_of
+from films import camera, predictor_of, resident
 
 from samplug.checkpoints import bundled_path, load_model
 from samplug.train import clips
 
 SETTLED, MOST = 200, 3  # frames until everything has been met once; objects at a time
-
-
-def resident():
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def there_and_back():

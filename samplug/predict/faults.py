@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from samplug.host import LOGGER
+from samplug.words import in_a_line
 
 LISTED = 10  # names in a summary before it says how many more there are
 
@@ -66,8 +67,3 @@ class Faults:
 def named(name: str, error: Exception) -> Exception:
     """An error that names what it is about."""
     return error if name in str(error) or isinstance(error, TypeError) else SourceError(f"{name}: {error}")
-
-
-def in_a_line(error: Exception) -> str:
-    """The message of an error, whatever its line breaks."""
-    return " ".join(str(error).split())
