@@ -187,6 +187,47 @@ def test_prompts_with_owners_are_answered_as_if_each_picture_were_alone(monkeypa
         close(getattr(answer, field), getattr(expected, field))
 
 
+@pytest.mark.parametrize("at_once", [1, 2**20])
+@pytest.mark.parametrize("owned", [False, True])
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("make", [sam, lambda: sam2(**EVERYTHING)], ids=["sam", "sam2"])
+def test_only_prompts_that_are_worth_it_are_answered_and_drawn(monkeypatch, make, multimask, owned, at_once):
+    monkeypatch.setitem(mask_decoder.AT_ONCE, "cpu", at_once)
+    ours = noisy(make())
+    image, positions, tokens, dense = inputs(3 if owned else 1, 7)
+    options = {"high_res_features": finer(len(image))} if isinstance(ours, SAM2MaskDecoder) else {}
+    if owned:
+        options["owner"] = torch.tensor([0, 2, 1, 1, 2, 2, 0])
+    drawn, seen, upscale = [], [], ours._upscale
+    monkeypatch.setattr(ours, "_upscale", lambda pixels, fine: drawn.append(len(pixels)) or upscale(pixels, fine))
+
+    def worth(overlaps):
+        seen.append(overlaps)
+        return overlaps.mean(1) > middle
+
+    with torch.no_grad():
+        everything = ours(image, positions, tokens, dense, multimask, **options)
+        middle = -float("inf")
+        ours(image, positions, tokens, dense, multimask, **options, worth=worth)
+        best = torch.cat(seen).mean(1)
+        middle = float(best.median())
+        drawn.clear()
+        few = ours(image, positions, tokens, dense, multimask, **options, worth=worth)
+    chosen = (best > middle).nonzero()[:, 0]
+    assert len(chosen) == 3 and sum(drawn) == 3
+    for field in ("logits", "iou", "tokens", *(("presence",) if everything.presence is not None else ())):
+        close(getattr(few, field), getattr(everything, field)[chosen])
+
+
+def test_a_graph_and_gradients_answer_every_prompt():
+    ours, (image, positions, tokens, dense) = noisy(sam()), inputs(1, 4)
+    none = ours(image, positions, tokens, dense, True, worth=lambda overlaps: overlaps[:, 0] > torch.inf)
+    assert len(none) == 4
+    with torch.no_grad():
+        none = ours(image, positions, tokens, dense, True, worth=lambda overlaps: overlaps[:, 0] > torch.inf)
+    assert none.logits.shape == (0, 3, 20, 28) and none.iou.shape == (0, 3)
+
+
 def test_shared_work_is_repeated_work():
     ours = noisy(sam2(**EVERYTHING))
     image, positions, tokens, dense = inputs(1, 6)

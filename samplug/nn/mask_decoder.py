@@ -18,7 +18,7 @@ from samplug.nn.attention import recorded
 from samplug.nn.layers import MLP, LayerNorm2d
 from samplug.nn.linear import Linear
 from samplug.nn.two_way import TwoWayTransformer, View
-from samplug.nn.types import Answer
+from samplug.nn.types import Answer, Worth
 
 SURELY_PRESENT = 10.0  # presence logit of a decoder that does not predict presence
 # Numbers of pixel channels decoded at once without gradients: one prompt of a 64 x 64 grid stays in a CPU's cache.
@@ -64,6 +64,8 @@ def put_in_order(x: Tensor, grid: Sequence[int]) -> Tensor:
 class MaskDecoder(nn.Module):
     """SAM's mask decoder (arXiv 2304.02643): one mask for clear prompts, or several for an ambiguous one."""
 
+    _ahead = 0  # learned tokens that stand before the quality's
+
     def __init__(
         self, transformer_dim: int, transformer: TwoWayTransformer, num_multimask_outputs: int = 3,
         activation: type[nn.Module] = nn.GELU, iou_head_depth: int = 3, iou_head_hidden_dim: int = 256,
@@ -102,6 +104,7 @@ class MaskDecoder(nn.Module):
         *,
         high_res_features: Sequence[Tensor] = (),
         owner: Tensor | None = None,
+        worth: Worth | None = None,
     ) -> Answer:
         """Answer N prompts.
 
@@ -113,6 +116,8 @@ class MaskDecoder(nn.Module):
             multimask_output: several masks a prompt instead of one.
             high_res_features: the two finer maps of a decoder that uses them.
             owner: (N,) int64, the index of each prompt's picture.
+            worth: the prompts to be answered, by the predicted overlaps of all masks that might be the answer. Others
+                may be left out: known before masks are drawn, this saves most of the work on poor prompts.
 
         Returns:
             The answer, with M = 1 or `num_multimask_outputs`.
@@ -137,7 +142,7 @@ class MaskDecoder(nn.Module):
             else:
                 view = shared[pictures]
             levels = [level[pictures] for level in fine]
-            answers.append(self._decode(view, image_pe, tokens[part], levels, multimask_output))
+            answers.append(self._decode(view, image_pe, tokens[part], levels, multimask_output, worth))
         return Answer.cat(answers)
 
     def _own_tokens(self) -> Tensor:
@@ -155,10 +160,21 @@ class MaskDecoder(nn.Module):
         count = max(1, AT_ONCE.get(image.device.type, AT_ONCE_ELSEWHERE) // image[0].numel())
         return [slice(start, start + count) for start in range(0, len(tokens), count)]
 
-    def _decode(self, view: View, positions: Tensor, tokens: Tensor, fine: list[Tensor], multimask: bool) -> Answer:
-        """Answer prompts whose pixels are in view."""
+    def _decode(
+        self, view: View, positions: Tensor, tokens: Tensor, fine: list[Tensor], multimask: bool, worth: Worth | None
+    ) -> Answer:
+        """Answer prompts whose pixels are in view, those that are worth it."""
         tokens, pixels = self.transformer.run(view, positions, tokens)
+        if worth is not None and not recorded():
+            chosen = worth(self._overlaps(tokens)[:, 1 if multimask else 0 :]).nonzero()[:, 0]
+            if len(chosen) < len(tokens):
+                tokens, pixels = tokens[chosen], pixels[chosen]
+                fine = [level[chosen] if len(level) > 1 else level for level in fine]
         return self._answer(tokens, self._upscale(pixels, fine), positions.shape[-2:], multimask)
+
+    def _overlaps(self, tokens: Tensor) -> Tensor:
+        """The predicted overlap of each mask with the true one, (N, all masks)."""
+        return self.iou_prediction_head(tokens[:, self._ahead])
 
     def _answer(self, tokens: Tensor, pixels: Tensor, grid: Sequence[int], multimask: bool) -> Answer:
         """Tokens (N, T, C) and upscaled pixels (N, 16 P, C / 8) -> the masks asked for."""
@@ -166,11 +182,16 @@ class MaskDecoder(nn.Module):
 
     def _masks(self, tokens: Tensor, pixels: Tensor, grid: Sequence[int], chosen: slice) -> Answer:
         """The chosen masks: each is the product of its token's hypernetwork with every pixel."""
-        iou = self.iou_prediction_head(tokens[:, 0])[:, chosen]
-        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens][:, chosen]
+        mask_tokens = self._mask_tokens(tokens)[:, chosen]
         networks = self.output_hypernetworks_mlps[chosen]
         weights = [network(token) for network, token in zip(networks, mask_tokens.unbind(1), strict=True)]
-        return Answer(put_in_order(torch.stack(weights, dim=1) @ pixels.mT, grid), iou, mask_tokens)
+        logits = put_in_order(torch.stack(weights, dim=1) @ pixels.mT, grid)
+        return Answer(logits, self._overlaps(tokens)[:, chosen], mask_tokens)
+
+    def _mask_tokens(self, tokens: Tensor) -> Tensor:
+        """(N, all masks, C)."""
+        first = self._ahead + 1
+        return tokens[:, first : first + self.num_mask_tokens]
 
     def _upscale(self, pixels: Tensor, fine: list[Tensor]) -> Tensor:
         """Pixels (N, P, C) -> (N, 16 P, C / 8); finer maps, where there are any, are added on the way."""
@@ -225,6 +246,7 @@ class SAM2MaskDecoder(MaskDecoder):
         self.dynamic_multimask_stability_delta = dynamic_multimask_stability_delta
         self.dynamic_multimask_stability_thresh = dynamic_multimask_stability_thresh
         self.pred_obj_scores = pred_obj_scores
+        self._ahead = int(pred_obj_scores)
         self.use_multimask_token_for_obj_ptr = use_multimask_token_for_obj_ptr
         if use_high_res_features:
             self.conv_s0 = nn.Conv2d(transformer_dim, transformer_dim // 8, 1)
@@ -245,6 +267,7 @@ class SAM2MaskDecoder(MaskDecoder):
         high_res_features: Sequence[Tensor] | None = None,
         *,
         owner: Tensor | None = None,
+        worth: Worth | None = None,
     ) -> Answer:
         """Answer N prompts; as `MaskDecoder.forward`, with presence.
 
@@ -258,6 +281,7 @@ class SAM2MaskDecoder(MaskDecoder):
                 so this is only checked.
             high_res_features: ((F, C/8, 4h, 4w), (F, C/4, 2h, 2w)), through `conv_s0` and `conv_s1`.
             owner: (N,) int64, the index of each prompt's picture.
+            worth: the prompts to be answered.
 
         Returns:
             The answer, with M = 1 or `num_multimask_outputs`.
@@ -278,6 +302,7 @@ class SAM2MaskDecoder(MaskDecoder):
             multimask_output,
             high_res_features=high_res_features or (),
             owner=owner,
+            worth=worth,
         )
 
     def _own_tokens(self) -> Tensor:
@@ -287,7 +312,7 @@ class SAM2MaskDecoder(MaskDecoder):
 
     def _answer(self, tokens: Tensor, pixels: Tensor, grid: Sequence[int], multimask: bool) -> Answer:
         if self.pred_obj_scores:
-            presence, tokens = self.pred_obj_score_head(tokens[:, 0]), tokens[:, 1:]
+            presence = self.pred_obj_score_head(tokens[:, 0])
         else:
             presence = tokens.new_full((len(tokens), 1), SURELY_PRESENT)
         if multimask or self.training or not self.dynamic_multimask_via_stability:
@@ -295,7 +320,7 @@ class SAM2MaskDecoder(MaskDecoder):
         else:
             answer = self._stable(self._masks(tokens, pixels, grid, slice(None)))
         own = multimask and self.use_multimask_token_for_obj_ptr
-        return replace(answer, tokens=answer.tokens if own else tokens[:, 1:2], presence=presence)
+        return replace(answer, tokens=answer.tokens if own else self._mask_tokens(tokens)[:, :1], presence=presence)
 
     def _stable(self, answer: Answer) -> Answer:
         """The single mask where it is stable, else the best of the several."""

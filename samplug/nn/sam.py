@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from samplug.nn.mask_decoder import MaskDecoder
 from samplug.nn.prompt_encoder import PromptEncoder
 from samplug.nn.tiny_vit import TinyViT
-from samplug.nn.types import Answer, Features, PromptBatch
+from samplug.nn.types import Answer, Features, PromptBatch, Worth
 from samplug.nn.vit import ImageEncoderViT
 
 
@@ -80,12 +80,14 @@ class SAMModel(nn.Module):
             raise ValueError(f"The input is {size} pixels: its sides must be multiples of {self.stride}.")
         return Features(self.image_encoder(images))
 
-    def answer(self, features: Features, prompts: PromptBatch, multimask: bool = False) -> Answer:
-        """Answer prompts about pictures: one mask each, or several for ambiguous prompts."""
+    def answer(
+        self, features: Features, prompts: PromptBatch, multimask: bool = False, worth: Worth | None = None
+    ) -> Answer:
+        """Answer prompts about pictures: one mask each, or several for ambiguous prompts; as `SAM2Model.answer`."""
         points = None if prompts.points is None else (prompts.points, prompts.labels)
         sparse, dense = self.prompt_encoder(points, prompts.boxes, prompts.masks, grid=features.grid)
         positions = self.prompt_encoder.get_dense_pe(features.grid)
-        return self.mask_decoder(features.image, positions, sparse, dense, multimask, owner=prompts.owner)
+        return self.mask_decoder(features.image, positions, sparse, dense, multimask, owner=prompts.owner, worth=worth)
 
     def forward(self, *inputs: object) -> NoReturn:
         """Refuse: pictures and prompts come at different times.

@@ -21,7 +21,7 @@ from samplug.nn.layers import sine_codes, sine_positions
 from samplug.nn.recall import Recall, recall
 from samplug.nn.sam2_parts import SAM2Parts
 from samplug.nn.track_step import Outputs, features_of, outputs_of, past_of, prompts_of
-from samplug.nn.types import Answer, Features, PromptBatch
+from samplug.nn.types import Answer, Features, PromptBatch, Worth
 
 ABSENT_LOGIT = -1024.0  # every pixel of the mask of an object that is not there
 CERTAIN_PRESENCE = 10.0  # the presence where nobody predicts it
@@ -87,13 +87,16 @@ class SAM2Model(SAM2Parts):
         heads = (decoder.conv_s0, decoder.conv_s1) if self.use_high_res_features_in_sam else ()
         return self.image_encoder(images, heads, positions=False)["backbone_fpn"]
 
-    def answer(self, features: Features, prompts: PromptBatch, multimask: bool = False) -> Answer:
+    def answer(
+        self, features: Features, prompts: PromptBatch, multimask: bool = False, worth: Worth | None = None
+    ) -> Answer:
         """Answer N prompts.
 
         Args:
             features: of F pictures, from `encode`, `without_past` or `look_back`.
             prompts: their owners index `features`.
             multimask: several masks a prompt, instead of one.
+            worth: (N, M) predicted overlaps -> (N,) bool, the prompts to be answered; others may be left out.
 
         Returns:
             Masks, their predicted overlaps, their tokens and the object's presence.
@@ -107,6 +110,7 @@ class SAM2Model(SAM2Parts):
             multimask_output=multimask,
             high_res_features=features.fine,
             owner=prompts.owner,
+            worth=worth,
         )
 
     # Videos

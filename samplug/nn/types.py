@@ -5,6 +5,7 @@ F pictures, N prompts, M masks a prompt, C channels, (h, w) the grid of features
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 Index = int | slice | list | Tensor
 T = TypeVar("T", Tensor, Tensor | None)
+Worth = Callable[[Tensor], Tensor]  # predicted overlaps (N, M) -> (N,) bool: which prompts are to be answered
 
 
 def rows(index: Index) -> slice | list | Tensor:

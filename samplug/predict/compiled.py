@@ -233,7 +233,7 @@ class Decoder:
         *,
         high_res_features: Sequence[Tensor] = (),
         owner: Tensor | None = None,
-        **_: bool | None,
+        **_: object,
     ) -> Answer:
         """As `MaskDecoder.forward`."""
         image, dense, sparse = image_embeddings, dense_prompt_embeddings, sparse_prompt_embeddings

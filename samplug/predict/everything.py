@@ -251,7 +251,8 @@ class Look:
         assert self._raster is not None
         owner = torch.zeros(len(clicks), dtype=torch.int64, device=clicks.device)
         labels = torch.ones(len(clicks), 1, dtype=torch.int64, device=clicks.device)
-        answer = self.model.answer(features, PromptBatch(owner, points=clicks[:, None], labels=labels), multimask=True)
+        prompts = PromptBatch(owner, points=clicks[:, None], labels=labels)
+        answer = self.model.answer(features, prompts, multimask=True, worth=self._promising)
         logits, scores = answer.logits.flatten(0, 1), answer.iou.flatten(0, 1).float()
         likely = self.settings.likely(scores).nonzero()[:, 0]
         logits, scores = logits[likely], scores[likely]
@@ -262,6 +263,10 @@ class Look:
         firm = (self.settings.firm(survey.stability) & ~(self._whole & self._cut_off(boxes))).nonzero()[:, 0]
         patches = [self._raster.patch(logits[i], threshold) for i in firm.tolist()]
         return Candidates(patches, scores[firm], survey.stability[firm], boxes[firm])
+
+    def _promising(self, overlaps: Tensor) -> Tensor:
+        """Which clicks have a likely mask, by their predicted overlaps (N, M), or an answer that must be reported."""
+        return (self.settings.likely(overlaps.float()) | ~overlaps.isfinite()).any(1)
 
     def _cut_off(self, boxes: Tensor) -> Tensor:
         """Which boxes touch a border of the window that is no border of the frame."""
