@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.register_assert_rewrite("checkpoint_files")  # it asserts: a failure shows what was compared
+
 
 @pytest.fixture(autouse=True)
 def seeded():

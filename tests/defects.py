@@ -57,7 +57,9 @@ DECODER = "test_nn_decoder.py"
 VIT = "test_nn_image.py"
 HIERA = "test_nn_hiera.py"
 RECALL = "test_recall.py"
-VIDEO = "test_nn_sam2.py"
+MEMORY = "test_nn_memory.py"
+SAM2 = "test_nn_sam2.py"
+CLIPS = "test_nn_clips.py"
 PICTURES = (
     "test_parity_images.py::test_the_same_file_and_picture_give_the_peers_answer[sam2.1_t-UltralyticsSAM2-256-{}]"
 )
@@ -65,12 +67,14 @@ PHOTOGRAPHS = "test_parity_predict.py::test_a_photograph_gives_ultralytics_masks
 CONF = "test_parity_predict.py::test_scores_below_the_hosts_default_conf_drop_nothing[sam2.1_t-256]"
 PREDICTOR = "test_predictor.py::{}"
 PROMPTS = "test_prompts.py"
+BATCHES = "test_prompt_batches.py"
 VIEW = "test_view.py"
 MASKS = "test_masks.py"
 EMBEDDINGS = "test_embeddings.py"
-CHECKPOINTS = "test_checkpoints.py"
+REFUSALS = "test_checkpoint_refusals.py"
 DYNAMIC = "test_dynamic.py::test_{}"
-INPUTS = "test_inputs.py::test_{}"
+DYNAMIC_IDS = "test_dynamic_ids.py::test_{}"
+INPUTS = "test_inputs_pictures.py::test_{}"
 FAULTS = "test_faults.py::test_{}"
 SCORES = "test_measure_scores.py"
 PROMPTER = "test_prompter.py::test_{}"
@@ -134,7 +138,7 @@ DEFECTS = (
         "view.py",
         "value=-MASK_LOGIT)",
         "value=MASK_LOGIT)",
-        PROMPTS,
+        VIEW,
     ),
     Defect(
         "mask prompt without anti-aliasing",
@@ -228,14 +232,14 @@ DEFECTS = (
         "view.py",
         "max(round(side * gain), 1)",
         "max(int(side * gain), 1)",
-        PROMPTS,
+        VIEW,
     ),
     Defect(
         "one gain for both sides of a stretch",
         "view.py",
         "return h / height, w / width",
         "return h / height, h / height",
-        PROMPTS,
+        VIEW,
     ),
     Defect(
         "red and blue swapped",
@@ -263,7 +267,7 @@ DEFECTS = (
         "prompt_batches.py",
         "(torch.tensor(rows, device=device), even_batch",
         "(torch.arange(len(rows), device=device), even_batch",
-        PROMPTS,
+        BATCHES,
     ),
     Defect(
         "masks dropped by the host's conf",
@@ -292,14 +296,14 @@ DEFECTS = (
         "checkpoints.py",
         "    _check_fit(model, tensors)\n    _check_finite",
         "    _check_finite",
-        CHECKPOINTS,
+        REFUSALS,
     ),
     Defect(
         "code in a checkpoint runs",
         "tensor_files.py",
         "weights_only=True, mmap",
         "weights_only=False, mmap",
-        CHECKPOINTS,
+        REFUSALS,
     ),
     Defect(
         "embedding of another picture",
@@ -328,49 +332,49 @@ DEFECTS = (
         "nn/sam2.py",
         "times if self.use_signed_tpos_enc_to_obj_ptrs else times.abs()",
         "times.abs()",
-        VIDEO,
+        CLIPS,
     ),
     Defect(
         "no-object embedding missing",
         "nn/sam2.py",
         "return memory + absent * self.no_obj_embed_spatial",
         "return memory",
-        VIDEO,
+        SAM2,
     ),
     Defect(
         "pointer of an absent object kept",
         "nn/sam2.py",
         "kept + (1 - visible) * self.no_obj_ptr",
         "kept",
-        VIDEO,
+        SAM2,
     ),
     Defect(
         "given mask without anti-aliasing",
         "nn/sam2.py",
         'size=quarter, mode="bilinear", antialias=True)',
         'size=quarter, mode="bilinear")',
-        VIDEO,
+        CLIPS,
     ),
     Defect(
         "tracked without a padding point",
         "nn/inputs.py",
         "if prompts.points is not None or prompts.boxes is not None:",
         "if prompts:",
-        VIDEO,
+        SAM2,
     ),
     Defect(
         "rotary rows before columns",
         "nn/memory_attention.py",
         "torch.cat([columns, rows], dim=-1)",
         "torch.cat([rows, columns], dim=-1)",
-        VIDEO,
+        MEMORY,
     ),
     Defect(
         "full weight of the positions",
         "nn/memory_attention.py",
         "INPUT_POSITION_WEIGHT = 0.1",
         "INPUT_POSITION_WEIGHT = 1.0",
-        VIDEO,
+        MEMORY,
     ),
     # Objects shown and found
     Defect(
@@ -392,28 +396,28 @@ DEFECTS = (
         "tracking/bank.py",
         "size if features.image.is_cuda else row",
         "size",
-        DYNAMIC.format("objects_come_and_go_without_a_trace_in_the_others"),
+        DYNAMIC_IDS.format("objects_come_and_go_without_a_trace_in_the_others"),
     ),
     Defect(
         "every frame of a video shown",
         "predict/dynamic.py",
         "self.seen > 0 and host.picture_count(self.dataset) is None",
         "False",
-        DYNAMIC.format("on_a_video_the_first_frame_is_shown_and_the_others_are_searched"),
+        "test_dynamic_sources.py::test_on_a_video_the_first_frame_is_shown_and_the_others_are_searched",
     ),
     Defect(
         "memory of another network",
         "predict/bank_files.py",
         'if header.get("model") != own:',
         "if not own:",
-        DYNAMIC.format("the_memory_of_another_network_is_refused_by_name"),
+        "test_dynamic_files.py::test_the_memory_of_another_network_is_refused_by_name",
     ),
     Defect(
         "forgotten picture still counts",
         "tracking/bank.py",
         "self.lessons = [each for each in self.lessons if each.ids]",
         "pass",
-        DYNAMIC.format("objects_come_and_go_without_a_trace_in_the_others"),
+        DYNAMIC_IDS.format("objects_come_and_go_without_a_trace_in_the_others"),
     ),
     # Measuring
     Defect(
@@ -584,14 +588,14 @@ DEFECTS = (
         "predict/answers.py",
         "    check_finite(model, features.image, logits, scores)\n",
         "",
-        INPUTS.format("nan_that_arises_on_the_way_is_reported"),
+        "test_inputs_prompts.py::test_nan_that_arises_on_the_way_is_reported",
     ),
     Defect(
         "memory not asked for",
         "room.py",
         "need > free * (1 - SPARE)",
         "need < 0",
-        INPUTS.format("what_memory_cannot_hold_is_refused_before_it_is_taken"),
+        "test_inputs_size.py::test_what_memory_cannot_hold_is_refused_before_it_is_taken",
     ),
     Defect(
         "bad pictures in silence",

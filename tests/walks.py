@@ -1,0 +1,78 @@
+"""A network that only notes what it is asked, and walks through frames with it."""
+
+import torch
+
+from samplug.nn.frames import FrameOutput
+from samplug.nn.types import Answer, Features, PromptBatch
+from samplug.tracking import Tracker
+
+FRAMES = 40
+
+
+class Notebook:
+    """Stands in for the network: features, memories and pointers are frame numbers, and all looking back is noted."""
+
+    num_maskmem, max_obj_ptrs_in_encoder, max_cond_frames_in_attn, memory_temporal_stride_for_eval = 7, 16, -1, 1
+    only_obj_ptrs_in_the_past_for_eval = use_mask_input_as_output_without_sam = True
+    add_all_frames_to_correct_as_cond = non_overlap_masks_for_mem_enc = False
+
+    def __init__(self, absent=(), **options):
+        self.absent, self.looks, self.fed_back, self.remembered = absent, {}, {}, []
+        vars(self).update(options)
+
+    def without_past(self, features):
+        return features
+
+    def begin(self, features):
+        return features
+
+    def look_back(self, features, past, owner):
+        frame = int(features.image.item())
+        slots = [(int(f), int(slot)) for f, slot in zip(past.memories.flatten(), past.slots[0], strict=True)]
+        pointers = [(int(f), round(15 * t.item())) for f, t in zip(past.pointers.flatten(), past.times[0], strict=True)]
+        self.looks[frame] = slots, pointers
+        return features
+
+    def candidates(self, features, prompts, prompted):
+        frame = features.image.view(1, 1)
+        self.fed_back[int(frame.item())] = prompts.masks
+        presence = -1.0 if int(frame.item()) in self.absent else 1.0
+        clicks = 0 if prompts.points is None else prompts.points.shape[1]
+        logits = torch.full((1, 1, 4, 4), presence * (clicks + 1))
+        return Answer(logits, torch.ones(1, 1), frame[None], torch.full((1, 1), presence))
+
+    def settle(self, answer, choice=None, present_above=0.0):
+        return FrameOutput(answer.logits[:, 0], answer.tokens[:, 0], answer.presence[:, 0], answer.iou[:, 0])
+
+    def segment(self, features, prompts, prompted):
+        return self.settle(self.candidates(features, prompts, prompted))
+
+    def take_mask(self, features, masks, owner):
+        return FrameOutput(20 * masks[:, 0] - 10, features.image.view(1, 1), torch.ones(1), torch.ones(1))
+
+    def remember(self, features, logits, presence, owner, prompted, binarize=None):
+        self.remembered.append((int(features.image.item()), prompted, binarize))
+        return features.image.view(1, 1, 1).clone()
+
+
+def number(frame):
+    return Features(torch.full((1, 1, 1, 1), float(frame)))
+
+
+def click(x=20.0, y=30.0, label=1):
+    return PromptBatch(torch.tensor([0]), torch.tensor([[[x, y]]]), torch.tensor([[label]]))
+
+
+def walk(tracker, frames, prompts=()):
+    """Step through frames, prompting object 1 on some."""
+    for frame in frames:
+        tracker.see(frame, number(frame))
+        if frame in prompts:
+            tracker.prompt(1, click())
+        yield tracker.step()
+
+
+def noted(frames, prompts=(0,), options=None, **how):
+    model = Notebook(**options or {})
+    list(walk(Tracker(model, **how), frames, prompts))
+    return model
