@@ -11,7 +11,7 @@ import torch
 from peers import peer_package
 
 from samplug.benchmark.meta import sam2_modules
-from samplug.benchmark.weights import random_state
+from samplug.benchmark.weights import random_state, staying
 from samplug.nn.types import PromptBatch
 from samplug.tracking import Reference, Tracker
 from samplug.variants import AS_RELEASED, VARIANTS, build
@@ -182,13 +182,7 @@ def leaving():
 
 @pytest.fixture(scope="module")
 def state(leaving):
-    return staying(leaving)
-
-
-def staying(leaving, raised=2):
-    """Weights under which objects stay: their presence is raised."""
-    head = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
-    return leaving | {head: leaving[head] + raised}
+    return staying(leaving, 2)
 
 
 def distance(mine, theirs):
@@ -227,7 +221,7 @@ def test_objects_are_followed_as_meta_follows_them(name, state, pictures, monkey
 def test_a_network_of_the_released_size_follows_as_meta_does(monkeypatch):
     """Eight frames of sixteen: Meta's pointers are timed by the length of shorter videos."""
     variant = "sam2.1_t"
-    weights = staying(random_state(build({"variant": variant}).state_dict()), raised=8)
+    weights = staying(random_state(build({"variant": variant}).state_dict()), 8)
     film = drifting(512, 16)
     script = {"ahead": {0: [(1, clicks((200, 240))), (7, box(40, 60, 180, 180))]}, "order": range(8)}
     mine = play(Ours(weights, film, variant=variant), **script)

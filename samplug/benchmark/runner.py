@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplug.benchmark.weights import random_state
+from samplug.benchmark.weights import decided, random_state
 from samplug.nn.types import PromptBatch
 from samplug.variants import Row
 
@@ -49,7 +49,7 @@ class Job:
             return self.weights
         with torch.device("meta"):
             shapes = self.row.build().state_dict()
-        return random_state(shapes)
+        return decided(random_state(shapes))
 
     def drawn(self) -> Job:
         """The same job with its weights at hand."""

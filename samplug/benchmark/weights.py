@@ -78,6 +78,8 @@ CLASSIFIER = {
     "image_encoder.head.bias": (1000,),
 }
 
+PRESENCE, OVERLAP = "pred_obj_score_head.layers.2.bias", "iou_prediction_head.layers.2.bias"
+
 # The last projections of the encoders' blocks.
 STREAM_ENDS = ("attn.proj.weight", "mlp.lin2.weight", "mlp.fc2.weight", "mlp.layers.1.weight")
 
@@ -101,6 +103,22 @@ def random_state(shapes: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tenso
     if "maskmem_tpos_enc" in state:
         thread_memory(state, inside, seed)
     return state
+
+
+def staying(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
+    """The weights with every object's presence raised by so much, in logits; as they are where it is not predicted.
+
+    Left alone, it hovers about zero after some frames, where rounding decides whether an object is there.
+    """
+    return {name: tensor + raised if name.endswith(PRESENCE) else tensor for name, tensor in state.items()}
+
+
+def decided(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose choices no rounding turns: objects are there, and one of the several masks is clearly the best."""
+    clear = {name: tensor.clone() for name, tensor in state.items() if name.endswith(OVERLAP)}
+    for tensor in clear.values():
+        tensor[2] += 2.0
+    return staying({**state, **clear}, 10.0)
 
 
 def random_checkpoint(variant: str, folder: Path, seed: int = 0) -> Path:
