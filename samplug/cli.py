@@ -15,6 +15,7 @@ from typing import Any
 
 from samplug import __version__
 from samplug.arguments import OWN, check, split
+from samplug.room import ON_A_GPU
 from samplug.words import (
     HOST_MODES,
     MODES,
@@ -232,6 +233,8 @@ def check_values(own: dict[str, Any], stock: dict[str, Any]) -> None:
 
 def refuse_as_a_line(work: Callable[[dict[str, Any]], None], settings: dict[str, Any]) -> None:
     """Do the work; turn mistakes of the caller into a line, and let ours keep their traceback."""
+    import torch
+
     from samplug.checkpoints import CheckpointError
     from samplug.measure.reading import DataError
     from samplug.prompts import PromptError
@@ -241,6 +244,8 @@ def refuse_as_a_line(work: Callable[[dict[str, Any]], None], settings: dict[str,
     except (PromptError, CheckpointError, DataError, OSError, MemoryError, FloatingPointError) as error:
         # OSError: no file, network, screen, room on the disk; FloatingPointError: answers that are no numbers
         raise Refusal(in_a_line(error)) from error
+    except torch.OutOfMemoryError as error:  # where there was nothing left to be halved
+        raise Refusal(f"The GPU has not enough memory: {ON_A_GPU}") from error
 
 
 def help_text(program: str) -> str:

@@ -15,7 +15,8 @@ def write_aside(path: str | os.PathLike[str], flush: bool = True) -> Iterator[Pa
     """Give a temporary path in the folder of `path`; what is written there takes the place of `path` in one step.
 
     A reader sees the old file or the new one, never half of one. If the block raises, the temporary file is removed and
-    the old file stays. A symbolic link is followed, so it still points to the file afterwards.
+    the old file stays; an error of the disk names `path`. A symbolic link is followed, so it still points to the file
+    afterwards.
 
     Args:
         path: The file to write. Its folder must exist.
@@ -31,14 +32,26 @@ def write_aside(path: str | os.PathLike[str], flush: bool = True) -> Iterator[Pa
     if not target.parent.is_dir():
         raise FileNotFoundError(f"Cannot write {target}: there is no folder {target.parent}. Make it first.")
     aside = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
-    aside.open("xb").close()  # plain `open`, so that the new file gets the rights the user's umask gives
+    with naming(target, aside):
+        aside.open("xb").close()  # plain `open`, so that the new file gets the rights the user's umask gives
+        try:
+            yield aside
+            if flush:
+                _flush(aside)
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path, aside: Path | None = None) -> Iterator[None]:
+    """Let an error of the disk that names no file, or a temporary one, name the file that is being written."""
     try:
-        yield aside
-        if flush:
-            _flush(aside)
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(aside)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def archive_fault(path: str | os.PathLike[str]) -> str:

@@ -54,6 +54,8 @@ __all__ = [
     "warn_once",
 ]
 
+NOT_FINITE = "holds NaN or infinity: give finite numbers, such as nan_to_num makes them."
+
 STREAM_METHODS = (
     "preprocess",
     "pre_transform",
@@ -212,10 +214,15 @@ def as_bgr(picture: np.ndarray) -> np.ndarray:
     """Bring a picture to (H, W, 3) BGR bytes: grey, alpha, 16-bit and float arrays, which old releases leave alone.
 
     Floats are 0-1 when none is above 1, else 0-255.
+
+    Raises:
+        ValueError: one is NaN or infinite, which no byte can stand for; nor could the largest tell the range then.
     """
     if picture.dtype == np.uint16:
         picture = (picture >> 8).astype(np.uint8)
     elif picture.dtype != np.uint8:
+        if not np.isfinite(picture).all():
+            raise ValueError(f"the picture {NOT_FINITE}")
         scale = 255 if picture.dtype.kind == "f" and picture.max(initial=0) <= 1 else 1
         picture = (picture * scale).round().clip(0, 255).astype(np.uint8)
     picture = np.atleast_3d(picture)
@@ -235,9 +242,15 @@ def picture_count(dataset: Any) -> int | None:
 
 
 def pictures(originals: list[np.ndarray] | Tensor) -> list[np.ndarray]:
-    """Return a batch as its loader gave it, a list of arrays or a (F, 3, H, W) RGB tensor in 0-1, as BGR bytes."""
+    """Return a batch as its loader gave it, a list of arrays or a (F, 3, H, W) RGB tensor in 0-1, as BGR bytes.
+
+    Raises:
+        ValueError: it holds NaN or infinity.
+    """
     if not isinstance(originals, Tensor):
         return [as_bgr(picture) for picture in originals]
+    if not originals.isfinite().all():
+        raise ValueError(f"the tensor {NOT_FINITE}")
     shown = (originals.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).flip(-1)
     return list(np.ascontiguousarray(shown.cpu().numpy()))
 

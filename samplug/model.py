@@ -81,6 +81,10 @@ class SAM(Model):
     ) -> list[Results] | Iterator[Results]:
         """Segment what prompts ask for, or everything when there are none.
 
+        With SAM 2 or 2.1, prompts on videos and streams are followed through memory, as `track` does: on a video file,
+        and on a folder, glob or list that holds one, whose pictures are then one more video. `track=False` prompts
+        every frame alone, as pictures without a video always are. The log says which.
+
         Args:
             source: whatever `YOLO.predict` takes: paths, folders, globs, URLs, arrays, PIL pictures, tensors, lists.
             stream: return a generator instead of a list.
@@ -120,7 +124,7 @@ class SAM(Model):
             persist: go on with the tracker of the call before (Ultralytics' trackers only).
             **kwargs: as in `predict`.
         """
-        if self._follows(source, kwargs, "track"):
+        if self._follows(kwargs, moving=True):
             return self.predict(source, stream, mode="track", **kwargs)
         return super().track(source, stream, persist, **kwargs)
 
@@ -194,17 +198,18 @@ class SAM(Model):
 
     def _way(self, source: Any, asked: dict[str, Any], mode: str | None) -> type[Predictor] | None:
         """Choose between memory and single frames where there is a choice, and say which it is."""
-        if self._follows(source, asked, mode):
-            prompted = any(asked.get(name) is not None for name in POINTING)
+        prompted = any(asked.get(name) is not None for name in POINTING)
+        moving = prompted and moves(source)
+        if self._follows(asked, moving or mode == "track"):
             what, besides = ("the prompted objects", "prompts") if prompted else ("everything found", "segments")
             LOGGER.info(f"Following {what} through memory (track=False {besides} every frame alone).")
             return SAM2VideoPredictor
-        if moves(source) and any(asked.get(name) is not None for name in POINTING):
+        if moving:
             LOGGER.info("Prompting every frame alone, without memory.")
         return None
 
-    def _follows(self, source: Any, asked: dict[str, Any], mode: str | None) -> bool:
-        """Whether objects on this source are followed through SAM 2's memory: prompted ones, or everything."""
+    def _follows(self, asked: dict[str, Any], moving: bool) -> bool:
+        """Whether objects are followed through SAM 2's memory: prompted ones on what moves, or everything."""
         track = asked.get("track")
         if track and not self.is_sam2:
             raise ValueError(f"track=True needs SAM 2 or 2.1, which have a memory; this is {self.model.variant}.")
@@ -212,7 +217,7 @@ class SAM(Model):
             return False
         if all(asked.get(name) is None for name in POINTING):
             return bool(track)
-        return bool(track) or mode == "track" or moves(source)
+        return bool(track) or moving
 
     def _worker(self, kind: type[Predictor] | None, overrides: dict[str, Any]) -> Predictor:
         """Make a predictor over the shared network: each call its own, so that two streams never meet.

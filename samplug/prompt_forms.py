@@ -10,6 +10,7 @@ from torch import Tensor
 
 Size = tuple[int, int]
 SLACK = 1.0  # pixels by which a box may reach past the picture: detectors round
+LARGEST = 2**53 - 1  # whole number: results hold ids and classes as floats, and float64 knows not all beyond
 
 POINTS = "[x, y], or (N, 2) for N objects of one click, or (N, P, 2) or one list per object for several clicks"
 LABELS = "1 on the object, 0 off it, one per point, nested like the points; leave them out to mean 1 everywhere"
@@ -41,7 +42,8 @@ def plain(value: Any) -> Any:
     """Tensors of any device and dtype as arrays, inside lists and tuples too."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
-        return (value.float() if value.is_floating_point() else value).numpy()
+        short = value.is_floating_point() and value.element_size() < 4  # numpy has no bfloat16
+        return (value.float() if short else value).numpy()
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
@@ -232,6 +234,8 @@ def read_whole_numbers(argument: str, value: Any, count: int) -> tuple[int, ...]
         refuse(argument, f"got {describe(value)} for {count} objects", accepted)
     if (array != array.round()).any():
         refuse(argument, f"got {describe(value)}, with fractions", accepted)
+    if (abs(array) > LARGEST).any():
+        refuse(argument, f"got {describe(value)}", "whole numbers from -(2^53 - 1) to 2^53 - 1")
     return tuple(int(number) for number in array)
 
 

@@ -14,6 +14,10 @@ GROUPS = (  # of a container: its limit and what is used of it, of control group
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
 MEMINFO = Path("/proc/meminfo")
+ON_A_GPU = (  # what to do where a GPU has too little
+    "give a smaller imgsz, half=True or a smaller network, free memory that other programs hold, or run on the CPU "
+    "with device=cpu."
+)
 
 
 class RoomError(MemoryError):

@@ -87,6 +87,8 @@ def test_only_the_objects_that_are_asked_for_are_looked_for(taught, pictures):
     for ids in ([-3], -3, np.array([-3])):
         (result,) = taught(pictures[1], obj_ids=ids)
         assert result.obj_ids == (-3,) and torch.equal(result.logits[0], everything.logits[1])
+    with pytest.raises(ValueError, match="obj_ids names no object"):
+        taught(pictures[1], obj_ids=[])
 
 
 def test_two_hundred_lessons_are_kept_and_all_are_let_go(network, pictures):

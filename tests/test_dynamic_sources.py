@@ -57,10 +57,11 @@ def test_folders_are_searched_and_shown_by_the_names_of_their_files(network, pic
 
 
 @pytest.mark.host
-def test_on_a_video_the_first_frame_is_shown_and_the_others_are_searched(network, tmp_path):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_on_a_video_the_first_frame_is_shown_and_the_others_are_searched(network, tmp_path, batch):
     frames = film()[:3]
     video = write_video(tmp_path / "film.avi", frames)
-    predictor = ready(network)
+    predictor = ready(network, batch=batch)
     results = list(predictor(str(video), stream=True, bboxes=[BOX, OTHER], obj_ids=[4, 5], update_memory=True))
     assert len(predictor.memory_bank) == 1 and len(results) == 3
     single = ready(network)

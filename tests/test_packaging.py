@@ -7,44 +7,18 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
+from wheels import ROOT, pip, wheel_in
 
 import samplug
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-
-
-def pip(*words):
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, made from the source archive as a release is."""
-    folder = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from hatchling.cli import hatchling; hatchling()",
-            "build",
-            "-t",
-            "sdist",
-            "-d",
-            folder,
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    (archive,) = folder.glob("*.tar.gz")
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, archive)
-    return next(folder.glob("*.whl"))
+    return wheel_in(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")

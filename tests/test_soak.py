@@ -25,6 +25,11 @@ def there_and_back():
     return itertools.cycle(frames + frames[::-1])
 
 
+def most_by_objects(state, frames):
+    """The largest state, in bytes, of so many objects at a time."""
+    return {count: max(size for n, size in map(state.get, frames) if n == count) for count in range(1, MOST + 1)}
+
+
 def meddle(worker, rng):
     """Show a new object on the frame just returned, or let one go."""
     known = worker.inference_state[0].tracker.ids
@@ -49,17 +54,18 @@ def test_a_camera_that_never_ends_makes_nothing_grow(count):
             took.append(time.perf_counter() - started)
             if result.frame % 20 == 19:
                 meddle(worker, rng)
+            tracker = worker.inference_state[0].tracker
+            state[result.frame] = len(tracker.ids), tracker.state_bytes()
             if result.frame % 50 == 0:
                 gc.collect()
                 memory[result.frame], objects[result.frame] = resident(), len(gc.get_objects())
-                state[result.frame] = worker.inference_state[0].tracker.state_bytes()
             started = time.perf_counter()
         running.close()
     (dropped,) = worker.dropped_frames.values()
     ms = 1000 * np.percentile(took[10:], [50, 90, 99, 100])
     print("\nframe, MB, objects, bytes of state")
     for frame in [f for f in memory if f % max(50, count // 20 // 50 * 50) == 0]:
-        print(f"{frame:6} {memory[frame] / 1e6:7.1f} {objects[frame]:8} {state[frame]:8}")
+        print(f"{frame:6} {memory[frame] / 1e6:7.1f} {objects[frame]:8} {state[frame][1]:8}")
     print(
         f"{len(took)} frames done, {dropped} dropped; ms a frame: median %.0f, 90 %% %.0f, 99 %% %.0f, most %.0f"
         % tuple(ms)
@@ -68,3 +74,5 @@ def test_a_camera_that_never_ends_makes_nothing_grow(count):
     assert len(took) == count and dropped > 0
     assert max(memory[frame] for frame in later) < 1.02 * memory[SETTLED] + 2e6
     assert max(objects[frame] for frame in later) < 1.02 * objects[SETTLED] + 500
+    first, since = (most_by_objects(state, frames) for frames in (range(SETTLED), range(SETTLED, count)))
+    assert all(since[number] <= first[number] for number in first), (first, since)

@@ -165,6 +165,7 @@ class Transformers(Runner):
             inference_device=where,
             inference_state_device=where,
             video_storage_device=where,
+            dtype=frames.dtype,  # its default is a word, which 5.23 hands to torch as it is
         )
         for i in range(len(prompts)):
             clicks = {"point_coords": prompts.points[None, i : i + 1], "point_labels": prompts.labels[None, i : i + 1]}

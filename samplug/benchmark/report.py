@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from samplug.benchmark.compare import Deviation
+from samplug.files import write_aside
 
 OURS = "samplug"
 WIDTH = 22  # characters of a column
@@ -127,9 +128,11 @@ class Report:
     def save(self, folder: Path) -> list[Path]:
         """Write the table, JSON and, where matplotlib is installed, a plot."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "benchmark.json").write_text(self.as_json(), encoding="utf-8")
-        (folder / "benchmark.txt").write_text(self.table() + "\n", encoding="utf-8")
-        return [folder / "benchmark.json", folder / "benchmark.txt", *plot(self, folder / "benchmark.png")]
+        texts = {folder / "benchmark.json": self.as_json(), folder / "benchmark.txt": self.table() + "\n"}
+        for path, text in texts.items():
+            with write_aside(path) as aside:
+                aside.write_text(text, encoding="utf-8")
+        return [*texts, *plot(self, folder / "benchmark.png")]
 
 
 def aligned(cells: Sequence[str]) -> str:

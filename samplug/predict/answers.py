@@ -69,8 +69,9 @@ class Prediction(tuple):
         return Prediction(*here, owner=self.owner[index], prompt=self.prompt[index])
 
     def picture(self, owner: int) -> Prediction:
-        """Return the rows of one picture."""
-        return self.rows((self.owner == owner).nonzero()[:, 0])
+        """Return the rows of one picture; where there is no other, they are not copied."""
+        here = self.owner == owner
+        return self if here.all() else self.rows(here.nonzero()[:, 0])
 
     def moved_by(self, pictures: int) -> Prediction:
         """Count the pictures of these rows on by so many: where a slice of a batch begins."""
@@ -79,6 +80,9 @@ class Prediction(tuple):
     @staticmethod
     def cat(parts: Sequence[Prediction], prompts: list[Prompts] | None = None) -> Prediction:
         """Join predictions, a part a picture, in order."""
+        if len(parts) == 1:
+            parts[0].prompts = prompts
+            return parts[0]
         answers, *columns = zip(*(tuple.__iter__(part) for part in parts), strict=True)
         joined_answers = Cutouts.cat(answers) if isinstance(answers[0], Cutouts) else torch.cat(answers)
         tensors = (torch.cat(column) for column in columns)

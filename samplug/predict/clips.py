@@ -13,7 +13,8 @@ import numpy as np
 
 from samplug.host import LOGGER
 from samplug.predict.faults import Faults, SourceError, named
-from samplug.predict.opening import as_picture
+from samplug.predict.opening import as_picture, check_size
+from samplug.words import in_a_line
 
 FPS = 30.0  # of what does not say how fast it runs, as Ultralytics has it
 LONGEST = 10**9  # frames that a header may claim and be believed
@@ -133,13 +134,23 @@ class VideoFile(Clip):
         try:
             while capture.grab():
                 if number >= start and (number - start) % stride == 0:
-                    read, picture = capture.retrieve()
-                    if read and picture is not None:
-                        yield Shot(number, picture, self.path)
+                    yield from self._decoded(capture, number)
                 number += 1
         finally:
             capture.release()
         self._ended(number)
+
+    def _decoded(self, capture: cv2.VideoCapture, number: int) -> Iterator[Shot]:
+        """The frame that was grabbed, if it can be decoded."""
+        try:
+            read, picture = capture.retrieve()
+        except cv2.error as error:  # no memory for it, nor for those to come
+            raise SourceError(f"{self.path}: frame {number} cannot be decoded: {in_a_line(error)}") from error
+        if read and picture is not None:
+            yield Shot(number, picture, self.path)
+        else:
+            name = f"frame {number} of {self.path}"
+            self.faults.meet(name, SourceError(f"{name} cannot be decoded."))
 
     def _ended(self, count: int) -> None:
         """Say where the end came sooner than the header has it."""
@@ -177,6 +188,11 @@ class VideoFile(Clip):
         capture = cv2.VideoCapture(self.path)
         if not capture.isOpened():
             raise SourceError(f"{self.path} cannot be opened as a video: it is none, damaged or cut short.")
+        try:
+            check_size(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+        except SourceError as error:
+            capture.release()
+            raise SourceError(f"{self.path}: {error}") from error
         return capture
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samplug import arguments, host
-from samplug.embeddings import STRIDE, model_fingerprint
+from samplug.embeddings import model_fingerprint
 from samplug.host import DEFAULT_CFG, LOGGER, Results
 from samplug.nn.frames import FrameOutput, Past
 from samplug.nn.inputs import enlarged
@@ -20,11 +20,12 @@ from samplug.nn.types import Features, PromptBatch
 from samplug.predict.answers import Frame, Prediction, public_features
 from samplug.predict.bank_files import load_bank, save_bank
 from samplug.predict.finish import Finish, own_class
+from samplug.predict.finite import check_finite
 from samplug.predict.following import SURE
 from samplug.predict.sam2 import SAM2Predictor
 from samplug.predict.timeline import one_by_one
 from samplug.prompt_forms import plain, read_ids, refuse
-from samplug.prompts import Prompts
+from samplug.prompts import PromptError, Prompts
 from samplug.tracking import bank
 from samplug.tracking.bank import MemoryBank
 from samplug.view import View
@@ -150,6 +151,11 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
 
     # A run
 
+    def stream_inference(self, *args: Any, **kwargs: Any) -> Iterator[Results]:
+        """Run over a source, one `Results` a picture; where the run ends with a `PromptError`, nothing was shown."""
+        with self.memory_bank.unchanged_by(PromptError):
+            yield from super().stream_inference(*args, **kwargs)
+
     def get_im_features(self, img: Tensor) -> Tensor | dict[str, Tensor | list[Tensor]]:
         """Encode pictures (F, 3, h, w) and take them in hand: what is shown or found next is on these.
 
@@ -170,7 +176,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
         update_memory: bool = False,
         **kwargs: Any,
     ) -> Prediction:
-        """Show objects on the pictures of a batch, if told so, then find objects in them.
+        """Show objects on the pictures of a batch, if told so, then find objects in them; an error shows none of them.
 
         Args:
             im: (F, 3, h, w) normalised input.
@@ -186,17 +192,23 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
             (logits (F·N, h/4, w/4), scores (F·N,)), N objects a picture in the order of the slots.
 
         Raises:
-            PromptError: prompts cannot be read or do not fit the picture, or do not have an id each.
+            PromptError: prompts cannot be read or do not have an id each, or do not fit and nothing may be left out.
             RuntimeError: nothing has been shown yet.
             ValueError: memories were made at another input size, or `obj_ids` names an object that is not remembered.
+            FloatingPointError: an answer or a memory holds NaN or infinity.
         """
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, "obj_ids": obj_ids, **kwargs}
         self._check(said, update_memory)
-        with self._cores():
+        self.found, frames = [], list[Frame]()
+        with self._cores(), self.memory_bank.unchanged_by(BaseException):
+            if update_memory and not self._went_on():
+                im, frames = self._frames(im, said)  # before they are encoded: of what is left out, nothing is in hand
+                frames = frames[:1] if self.dataset.mode == "video" else frames
+            if not len(im):
+                return Prediction(im.new_zeros(0, 1, 1), im.new_zeros(0))
             if self.features is None or self._key(self.batch[1]) != self._shown:
                 self.get_im_features(im)
-            if update_memory and not self._went_on():
-                self._show(self._frames(im, said)[1])
+            self._show(frames)
             return self._find(None if update_memory else obj_ids)
 
     def _check(self, said: dict[str, Any], update_memory: bool) -> None:
@@ -222,8 +234,9 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
             if len(frame.prompts):
                 features = self._pictures()[i]
                 answers = [self._answer(features, one, frame.view) for one in one_by_one(frame.prompts)]
-                self._remember(features, frame.prompts.ids or (), answers, frame.path)
-                self._take_names(frame.prompts)
+                ids = frame.prompts.ids or ()
+                self._remember(features, ids, answers, frame.path)
+                self.memory_bank.classify(ids, frame.prompts.cls, frame.prompts.names)
 
     def _answer(self, features: Features, one: Prompts, view: View) -> FrameOutput:
         """The answer to the prompt of one object."""
@@ -234,17 +247,18 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
         return bank.show(self.network, features, mask=(view.mask(prompt.mask, stride=1) > 0).float().to(self.device))
 
     def _remember(self, features: Features, ids: Sequence[int], answers: Sequence[FrameOutput], name: str) -> None:
-        self._check_size(features)
-        lesson = bank.remember(self.network, features, ids, answers, name)
+        self.memory_bank.check_grid(features.grid)
+        self._check_finite(features, *answers)
+        lesson = bank.remember(self.network, features, ids, answers, name, self.objects_at_once.of)
+        check_finite(self.network, features.image, lesson.memories)
         self.memory_bank.add(lesson)
         unseen = [obj_id for obj_id, presence in zip(ids, lesson.presence, strict=True) if presence <= 0]
         if unseen and self.args.verbose:
             LOGGER.info(f"Objects {unseen} are remembered as absent: the network does not see them in {name}.")
 
-    def _take_names(self, prompts: Prompts) -> None:
-        self.memory_bank.names |= prompts.names or {}
-        if prompts.cls is not None:
-            self.memory_bank.classes |= dict(zip(prompts.ids or (), prompts.cls, strict=True))
+    def _check_finite(self, features: Features, *answers: FrameOutput) -> None:
+        for answer in answers:
+            check_finite(self.network, features.image, answer.logits, answer.presence, answer.iou)
 
     def _find(self, wanted: Any = None) -> Prediction:
         """Look for objects in every picture of the batch."""
@@ -257,19 +271,15 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
         return Prediction.cat(parts, prompts=[prompts for _ in parts])
 
     def _ids(self, wanted: Any) -> tuple[int, ...]:
-        """The objects that are meant, in the order of the slots."""
-        ids = self.memory_bank.ids
-        if not ids:
-            raise RuntimeError("Nothing has been shown yet: give prompts, obj_ids and update_memory=True first.")
-        chosen = set(ids) if wanted is None else {int(each) for each in np.atleast_1d(plain(wanted))}
-        if unknown := sorted(chosen - set(ids)):
-            raise ValueError(f"Nothing is remembered of the objects {unknown}; those in memory are {list(ids)}.")
-        return tuple(obj_id for obj_id in ids if obj_id in chosen)
+        return self.memory_bank.chosen(None if wanted is None else {int(each) for each in np.atleast_1d(plain(wanted))})
 
     def _look(self, ids: Sequence[int]) -> list[FrameOutput]:
-        self._check_size(self._pictures())
+        pictures = self._pictures()
+        self.memory_bank.check_grid(pictures.grid)
         pasts = [self._past(obj_id) for obj_id in ids]
-        return [bank.find(self.network, self._pictures()[i], pasts) for i in range(len(self._pictures()))]
+        found = [bank.find(self.network, pictures[i], pasts, self.objects_at_once.of) for i in range(len(pictures))]
+        self._check_finite(pictures, *found)
+        return found
 
     def _past(self, obj_id: int) -> Past:
         return self.memory_bank.past(obj_id, self.network.num_maskmem - 1)
@@ -280,22 +290,21 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
             raise RuntimeError("No picture is in hand: call get_im_features(im) first.")
         return self._in_hand
 
-    def _check_size(self, features: Features) -> None:
-        for picture in self.memory_bank:
-            if picture.grid != features.grid:
-                made, now = ([STRIDE * side for side in grid] for grid in (picture.grid, features.grid))
-                raise ValueError(f"Memory was made with imgsz={made}, this is imgsz={now}: use one size, or reset().")
-
     # Results
 
-    def postprocess(self, preds: Prediction | tuple, img: Tensor, orig_imgs: list | Tensor) -> list[Results]:
-        """Bring the masks to the size of their pictures, one `Results` a picture."""
-        results = super().postprocess(preds, img, orig_imgs)
-        for result, prompts, found in zip(results, getattr(preds, "prompts", ()), self.found, strict=True):
-            rows = result.prompt_index.tolist()
-            result.obj_ids = tuple(prompts.ids[row] for row in rows)
+    def _at_picture_size(self, prediction: Prediction, frame: Frame) -> Results | None:
+        """The result of one picture, with what was found there; None where its masks would not fit into memory."""
+        result = super()._at_picture_size(prediction, frame)
+        if result is not None:
+            rows, found = result.prompt_index.tolist(), self.found[int(prediction.owner[0])]
+            result.obj_ids = tuple((frame.prompts.ids or ())[row] for row in rows)
             result.presence, result.iou = found.presence.float().cpu()[rows], found.iou.float().cpu()[rows]
-        return results
+        return result
+
+    def _leave_out(self, rows: Sequence[int]) -> None:
+        """Take pictures out of the batch in hand, and what was found on them; what was shown on them stays known."""
+        super()._leave_out(rows)
+        self.found = [each for row, each in enumerate(self.found) if row not in rows]
 
     def _finish(self, keep_empty: bool = True, apart: bool = True) -> Finish:
         return super()._finish(keep_empty and self._option("keep_lost"), apart and self.non_overlap_masks)
@@ -358,6 +367,7 @@ class SAM2DynamicInteractivePredictor(SAM2Predictor):
             output = FrameOutput.cat(self._look(self._ids(None)))
         else:
             output = self._by_hand(*(given if given is None else given[0] for given in (point, label, mask)))
+            self._check_finite(self._pictures(), output)
         grid = self._pictures().grid
         return outputs_of(output, enlarged(output.logits[:, None], grid), grid)
 

@@ -20,9 +20,9 @@ from samplug.predict.finite import check_finite
 from samplug.predict.grounds import Ground, InInput, Window, crops, grid_of
 from samplug.predict.specks import without_specks
 from samplug.raster import Patch, Raster
+from samplug.tracking.parts import InSlices
 from samplug.view import View
 
-InSlices = Callable[[int, Callable[[slice], None]], None]
 # By whose rules, and whether the network is a SAM 2: how pictures are fitted, and what the defaults are instead.
 FITTING = {("meta", True): "stretch", ("meta", False): "pad"}
 BY_RULES: dict[tuple[str, bool], dict[str, Any]] = {

@@ -19,6 +19,7 @@ from samplug.view import View
 
 MASK = 2  # bytes of memory for a pixel of a mask, measured: the mask and, on its way, a part of its logits
 COUNTABLE = 1 << 16
+EXACT = 1 << 24  # whole numbers up to here are themselves in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ def finished(rows: Rows, shown: Shown, finish: Finish) -> tuple[Results, Tensor]
         there are ids; and which rows it holds, (K,) int64.
     """
     chosen = finish.asks_for(rows)
-    rows = rows[chosen]
+    rows = rows if len(chosen) == len(rows.classes) else rows[chosen]
     check_masks(len(rows.scores), shown.view.picture, finish.non_overlap)
     masks = at_picture_size(rows.masks, shown.view, finish.threshold)
     tidy(masks, finish.fill_holes, finish.min_area)
@@ -150,7 +151,13 @@ def at_picture_size(masks: Tensor | Cutouts, view: View, threshold: float) -> Te
 
 
 def table(rows: Rows, boxes: Tensor) -> Tensor:
-    """(N, 6) xyxy, score, class; (N, 7) with the id before the score when there are ids."""
+    """(N, 6) xyxy, score, class; (N, 7) with the id before the score when there are ids.
+
+    In float32 as Ultralytics has it; in float64 where an id or a class would be rounded to another.
+    """
     columns = [rows.scores, rows.classes] if rows.ids is None else [rows.ids, rows.scores, rows.classes]
-    numbers = torch.stack([column.float().to(boxes.device) for column in columns], 1)
-    return torch.cat([boxes.float(), numbers], 1)
+    large = any((column.abs() > EXACT).any() for column in columns)
+    dtype = torch.float64 if large else torch.float32
+    device = torch.device("cpu") if large and boxes.device.type == "mps" else boxes.device  # which has no float64
+    numbers = torch.stack([column.to(device, dtype) for column in columns], 1)
+    return torch.cat([boxes.to(device, dtype), numbers], 1)

@@ -7,12 +7,9 @@ from collections.abc import Callable
 import torch
 
 from samplug.host import LOGGER
-from samplug.room import RoomError
+from samplug.room import ON_A_GPU, RoomError
 
-SHORT = (
-    "The GPU has not enough memory for one {what}: give a smaller imgsz, half=True or a smaller network, free memory "
-    "that other programs hold, or run on the CPU with device=cpu."
-)
+SHORT = f"The GPU has not enough memory for one {{what}}: {ON_A_GPU}"
 
 
 class DeviceRoomError(RoomError, torch.OutOfMemoryError):
@@ -55,5 +52,8 @@ class Share:
         # Behind the handler: what the error's traceback held is free by now.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        LOGGER.warning(f"The GPU's memory is full: going on with {self.size} {self.what}s at once, not {several}.")
+        plural = "s" if self.size > 1 else ""
+        LOGGER.warning(
+            f"The GPU's memory is full: going on with {self.size} {self.what}{plural} at once, not {several}."
+        )
         return False

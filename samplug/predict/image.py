@@ -37,7 +37,7 @@ from samplug.room import RoomError
 from samplug.view import View
 
 NOTHING = Prompts(given=False)
-MOST_PROMPTS = 1 << 16  # answered together, while a GPU's memory suffices; the decoder cuts them up as the cache likes
+MOST_PROMPTS = 1 << 8  # answered together, while a GPU's memory suffices; the decoder cuts them up as the cache likes
 
 
 class Predictor(Loop):

@@ -100,6 +100,7 @@ class Items(LoadImagesAndVideos):
         path = self.files[place]
         try:
             clip = VideoFile(path)
+            clip.faults = self.faults
             clip.open()
             self.fps, frames = clip.fps, clip.stated // self.vid_stride or "?"
             for frame, shot in enumerate(clip.forward(self.vid_stride - 1, self.vid_stride), 1):

@@ -20,6 +20,7 @@ from samplug.predict.faults import Faults
 from samplug.predict.finish import Finish
 from samplug.predict.items import Items, as_items, replaced
 from samplug.predict.prompter import Prompter
+from samplug.predict.recordings import Recordings
 from samplug.predict.saving import check_drawing, fitted, write_picture
 from samplug.predict.streams import counting, dropped
 from samplug.predict.switches import asked_form, network_in
@@ -62,7 +63,7 @@ class Loop(BasePredictor):
         self.prompts: dict[str, Any] = {}
         self.prompter: Prompter | None = None
         self.faults = Faults()
-        self._frame_sizes: dict[Path, tuple[int, int]] = {}
+        self._recordings = Recordings()
 
     @staticmethod
     def _host_arguments(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ class Loop(BasePredictor):
         self.args.retina_masks = True
         if self.own_size:
             self.args.imgsz = list(self.plain.image_size)
-        self.faults, self._frame_sizes = Faults(self._option("on_error")), {}
+        self.faults = Faults(self._option("on_error"))
         host.setup_source(self, self._loader_of(source), self.plain.stride)
         self.dataset = counting(self._replaced(self.dataset))
 
@@ -163,8 +164,9 @@ class Loop(BasePredictor):
         self.said = {**self.options, **{k: v for k, v in stored.items() if v is not None}, **kwargs}
         arguments.check(self.said)
         try:
-            yield from super().stream_inference(source, model, *args, **self.said)
-            self.faults.conclude(self.seen)
+            with self._recordings:
+                yield from super().stream_inference(source, model, *args, **self.said)
+                self.faults.conclude(self.seen)
         finally:
             if hasattr(self.dataset, "close"):
                 self.dataset.close()
@@ -213,19 +215,38 @@ class Loop(BasePredictor):
             self.args.save, self.args.show = wanted
 
     def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
-        """Save the drawing: a picture in one step, a frame at the size of its video's first."""
+        """Save the drawing: a picture in one step, a frame at the size of its video's first.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
         if self.dataset.mode == "image":
             write_picture(save_path.with_suffix(".jpg"), self.plotted_img)
             return
-        shape = self._frame_sizes.setdefault(save_path, self.plotted_img.shape[:2])
+        recording = self._recordings.of(save_path, self.plotted_img.shape[:2])
+        shape = recording.shape
         self.plotted_img = fitted(self.plotted_img, shape)
-        super().save_predicted_images(save_path, frame)
+        recording.check_room()
+        self._write_frame(save_path, frame)
+        recording.took(self.vid_writer[save_path])
+        if self.args.save_frames:
+            folder = save_path.with_name(f"{save_path.stem}_frames")
+            folder.mkdir(parents=True, exist_ok=True)
+            write_picture(folder / f"{save_path.stem}_{frame}.jpg", self.plotted_img)
+
+    def _write_frame(self, save_path: Path, frame: int | None) -> None:
+        """Write a frame of a video, without the picture of it: Ultralytics does not look whether that succeeds."""
+        wanted, self.args.save_frames = self.args.save_frames, False
+        try:
+            super().save_predicted_images(save_path, frame)
+        finally:
+            self.args.save_frames = wanted
 
     # Going elsewhere
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what does not belong to this process: neither files and cameras in use nor the lock."""
-        state = dict(vars(self), vid_writer={}, prompter=None)
+        state = dict(vars(self), vid_writer={}, _recordings=Recordings(), prompter=None)
         del state["_lock"]
         if hasattr(self.dataset, "close") and not isinstance(self.dataset, Items):
             state |= dict.fromkeys(("dataset", "batch"))

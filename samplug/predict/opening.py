@@ -23,20 +23,32 @@ def as_picture(item: Any) -> np.ndarray:
     Of an animated picture this is the first frame.
 
     Raises:
-        SourceError: it cannot be read, is empty, or would not fit into memory; the message says why.
+        SourceError: it cannot be read, is empty, holds NaN, or would not fit into memory; the message says why.
         TypeError: it is nothing of these.
     """
     if isinstance(item, str | Path):
         return opened(item)
     if isinstance(item, Tensor):
-        item = host.pictures(item.reshape(-1, *item.shape[-3:])[:1])[0]
+        return in_bytes(item.reshape(-1, *item.shape[-3:])[:1])
     if hasattr(item, "convert"):
         return from_pil(item)
     if not isinstance(item, np.ndarray) or item.ndim not in (2, 3):
         raise TypeError(f"a frame is an array (H, W, 3), a PIL picture, a (3, H, W) tensor or a file, not {item!r:.80}")
     if not item.size:
         raise SourceError(f"a picture of {'x'.join(map(str, item.shape))} has no pixels.")
-    return np.ascontiguousarray(host.as_bgr(item))
+    return in_bytes([item])
+
+
+def in_bytes(batch: list[np.ndarray] | Tensor) -> np.ndarray:
+    """The one picture of a batch as (H, W, 3) BGR bytes.
+
+    Raises:
+        SourceError: it holds NaN or infinity.
+    """
+    try:
+        return np.ascontiguousarray(host.pictures(batch)[0])
+    except ValueError as error:
+        raise SourceError(str(error)) from error
 
 
 def from_pil(picture: Any) -> np.ndarray:
@@ -47,8 +59,12 @@ def from_pil(picture: Any) -> np.ndarray:
     try:
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I;16"):  # PIL would clip at 255
-            return np.ascontiguousarray(host.as_bgr(np.asarray(picture).astype(np.uint16)))
+            return in_bytes([np.asarray(picture).astype(np.uint16)])
+        if picture.mode == "F":  # here too, also where 1 is white
+            return in_bytes([np.asarray(picture)])
         return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+    except SourceError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:  # PIL calls a damaged PNG a syntax error
         raise SourceError(f"it cannot be decoded: {error}.") from error
 
@@ -66,7 +82,7 @@ def opened(file: str | Path) -> np.ndarray:
             check_size(*known.size)
         picture = decoded(file)
         if picture is not None:
-            return np.ascontiguousarray(host.as_bgr(picture))
+            return in_bytes([picture])
         if known is not None:
             return from_pil(known)
     raise SourceError(f"{file}: {what_it_is(Path(file))}")
@@ -74,8 +90,9 @@ def opened(file: str | Path) -> np.ndarray:
 
 def decoded(file: str | Path) -> np.ndarray | None:
     """A picture file as the host reads it; None where it cannot, in whichever way."""
+    floats = Path(file).suffix.lower() == ".pfm"  # which the host rounds to bytes before anyone sees that 1 is white
     try:
-        return host.imread(str(file))
+        return host.imread(str(file), cv2.IMREAD_UNCHANGED if floats else cv2.IMREAD_COLOR)
     except (cv2.error, OSError, ImportError):  # old releases let a broken file raise, new ones miss a plugin for it
         return None
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from samplug.checkpoints import CheckpointError
+from samplug.host import DEFAULT_CFG
 from samplug.nn.sam2 import SAM2Model
-from samplug.predict.image import Predictor
+from samplug.predict.halving import Share
+from samplug.predict.image import MOST_PROMPTS, Predictor
 
 
 class SAM2Predictor(Predictor):
@@ -14,7 +18,15 @@ class SAM2Predictor(Predictor):
 
     Its features are {"image_embed": (F, C, h/16, w/16), "high_res_feats": [(F, C/8, h/4, w/4), (F, C/4, h/8, w/8)]},
     the no-memory embedding added.
+
+    Attributes:
+        objects_at_once: how many objects are looked for by their memories together, by the predictors that derive from
+            this one: all, or fewer where a GPU's memory runs out.
     """
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        super().__init__(cfg, overrides, _callbacks)
+        self.objects_at_once = Share(MOST_PROMPTS, "object")
 
     def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
         """Put a SAM 2 network to work; CheckpointError for a SAM one."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 from ultralytics.data.loaders import LOADERS, LoadImagesAndVideos, LoadPilAndNumpy, SourceTypes
-from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+from ultralytics.data.utils import IMG_FORMATS
 
+from samplug.host import LOGGER
 from samplug.predict.clips import Clip, Course, Live, Pictures, Shot, VideoFile, natural
 from samplug.predict.faults import Faults, SourceError
-from samplug.predict.items import Listed, elsewhere
+from samplug.predict.items import Listed, elsewhere, is_video
 
 Batch = tuple[list[str], list[np.ndarray], list[str]]
-STREAMED = ("rtsp://", "rtmp://", "tcp://")
 STRICT = Faults("raise")
 
 
@@ -118,11 +120,34 @@ def as_clips(source: Any, faults: Faults = STRICT) -> Any:
 
 
 def of_list(items: Sequence[Any]) -> list[Clip]:
-    """Frames in the order given; folders, globs and videos among them are listed as the host lists them."""
-    paths = all(isinstance(item, str | Path) for item in items)
-    if not paths or all(suffix(item) in IMG_FORMATS for item in items):
-        return [Pictures(items, str(Path(items[0]).parent) if items and paths else "frames")] if items else []
-    return of_files(Listed(list(items)).files)
+    """Frames and videos in the order given; folders, globs and lists in a file are listed as the host lists them."""
+    if not items:
+        return []
+    if not all(isinstance(item, str | Path) for item in items):
+        videos = [VideoFile(str(item)) for item in items if names_video(item)]
+        pictures = [item for item in items if not names_video(item)]
+        return beside([Pictures(pictures, "frames")], videos)
+    if all(suffix(item) in IMG_FORMATS for item in items):
+        return [Pictures(items, str(Path(items[0]).parent))]
+    return of_files([file for item in items for file in files_of(item)])
+
+
+def files_of(item: str | Path) -> list[str]:
+    """The files that an item of a list names; what names none comes as it is, to be left out under its name."""
+    if names_many(item):
+        with suppress(OSError, ValueError):  # nothing in it, or no text
+            return Listed(str(item)).files
+    return [str(item) if elsewhere(item) else str(Path(item).absolute())]
+
+
+def names_many(item: str | Path) -> bool:
+    """Whether an item is a folder, a glob or a file that lists others."""
+    return "*" in str(item) or suffix(item) in ("txt", "csv") or os.path.isdir(item)
+
+
+def names_video(item: Any) -> bool:
+    """Whether an item of a list is the path of a video."""
+    return isinstance(item, str | Path) and is_video(item)
 
 
 def replaced(loader: Any, faults: Faults = STRICT) -> Any:
@@ -140,10 +165,17 @@ def of_files(files: Sequence[str]) -> list[Clip]:
     """The pictures of each folder as one video, in natural order, then every video file."""
     folders: dict[str, list[str]] = {}
     for file in files:
-        if suffix(file) not in VID_FORMATS:
+        if not is_video(file):
             folders.setdefault(str(Path(file).parent), []).append(file)
     pictures = [Pictures(sorted(few, key=natural), folder) for folder, few in folders.items()]
-    return [*pictures, *(VideoFile(file) for file in files if suffix(file) in VID_FORMATS)]
+    return beside(pictures, [VideoFile(file) for file in files if is_video(file)])
+
+
+def beside(pictures: list[Pictures], videos: list[VideoFile]) -> list[Clip]:
+    """Pictures and then videos; where there are both, the log says what becomes of the pictures."""
+    for one in pictures if videos else ():
+        LOGGER.info(f"{one.path}: its pictures lie beside videos and count as one more video (frames: {one.length}).")
+    return [*pictures, *videos]
 
 
 def suffix(path: Any) -> str:
@@ -152,18 +184,22 @@ def suffix(path: Any) -> str:
 
 
 def moves(source: Any) -> bool:
-    """Whether a source is a video or a stream by itself, so that prompts on it are meant to be followed.
+    """Whether a source is a video or a stream, or holds at least one, so that prompts on it are meant to be followed.
 
-    Pictures in lists, folders and tensors are not: they are frames only for whom asks for tracking.
+    Pictures alone, in lists, folders and tensors, are not: they are frames only for whom asks for tracking.
     """
-    if isinstance(source, Clips):
-        return True
+    if isinstance(source, LOADERS):
+        return getattr(source, "mode", "image") != "image" or any(getattr(source, "video_flag", ()))
+    if isinstance(source, list | tuple):
+        return any(isinstance(item, str | Path) and holds_video(item) for item in source)
     if not isinstance(source, str | Path | int):
-        known = np.ndarray | Tensor | list | tuple | dict
-        streams = isinstance(source, LOADERS) and getattr(source, "mode", "image") != "image"
-        return streams or isinstance(source, Iterator) and not isinstance(source, (known, *LOADERS))
+        return isinstance(source, Iterator)
+    if not elsewhere(source):
+        return holds_video(str(source))
     text = str(source).lower()
-    if text.isnumeric() or text == "screen" or text.startswith(("screen ", *STREAMED)) or text.endswith(".streams"):
-        return True
-    ending = suffix(text.partition("?")[0])
-    return ending in VID_FORMATS or text.startswith(("http://", "https://")) and ending not in IMG_FORMATS
+    return not text.startswith(("http://", "https://")) or suffix(text.partition("?")[0]) not in IMG_FORMATS
+
+
+def holds_video(path: str | Path) -> bool:
+    """Whether a path is a video by its name, or a folder, glob or list in a file that names at least one."""
+    return any(map(is_video, files_of(path))) if names_many(path) else is_video(path)

@@ -14,8 +14,9 @@ from samplug.masks import boxes_of
 from samplug.nn.sam import SAMModel
 from samplug.nn.sam2 import SAM2Model
 from samplug.predict.cutouts import Box, Cutout, Cutouts, common
-from samplug.predict.everything import Found, InSlices, Look, Settings, tidied
+from samplug.predict.everything import Found, Look, Settings, tidied
 from samplug.predict.grounds import Ground, Window
+from samplug.tracking.parts import InSlices
 from samplug.view import Size
 
 SAME = 0.5  # overlap, where two pieces can both be seen, from which they are one object

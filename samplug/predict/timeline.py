@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from samplug.prompt_forms import describe, plain, refuse
+from samplug.prompt_forms import describe, plain, read_ids, refuse
 from samplug.prompt_schedule import Schedule
 from samplug.prompts import Prompt, Prompts
 from samplug.spelled import Spelled, from_json
@@ -155,7 +155,7 @@ def read_object(obj_id: int, spelling: Any, shape: Size | None) -> Prompts:
     objects = one_by_one(Prompts.read(prompts=spelling, shape=shape))
     if len(objects) != 1:
         refuse("prompts", f"{len(objects)} objects came under the id {obj_id}", "one object an id")
-    return replace(objects[0], ids=(int(obj_id),))
+    return replace(objects[0], ids=read_ids([int(obj_id)], 1))
 
 
 def one_by_one(prompts: Prompts) -> list[Prompts]:

@@ -18,10 +18,12 @@ from samplug.predict.clips import Course
 from samplug.predict.conversation import START, Conversation
 from samplug.predict.finite import check_finite
 from samplug.predict.following import Following, Here
+from samplug.predict.halving import Share
 from samplug.predict.prompter import Everything, Prompter
 from samplug.predict.sources import Clips, as_clips, replaced
 from samplug.predict.timeline import Timeline, Timelines
 from samplug.prompt_forms import PromptError, refuse
+from samplug.tracking.parts import in_parts
 
 
 class SAM2VideoPredictor(Conversation):
@@ -38,6 +40,8 @@ class SAM2VideoPredictor(Conversation):
 
     Attributes:
         inference_state: the video or the streams in progress, by their place in the batch.
+        frames_at_once: how many streams' frames are encoded together: one on a CPU, where streams together then give
+            what each gives alone; else all, or fewer where a GPU's memory runs out.
         non_overlap_masks: leave each pixel of a result to one object.
         clear_non_cond_mem_around_input: a prompt drops the object's tracked memories around its frame.
         clear_non_cond_mem_for_multi_obj: also where there are several objects.
@@ -72,6 +76,7 @@ class SAM2VideoPredictor(Conversation):
             self.dataset.course = self._course
         else:
             self._refuse_to_seek()
+        self.frames_at_once = Share(1 if self.device.type == "cpu" else self.dataset.bs, "frame")
         self.init_state(self)
 
     def _refuse_to_seek(self) -> None:
@@ -104,6 +109,7 @@ class SAM2VideoPredictor(Conversation):
             clear_around_input=self.clear_non_cond_mem_around_input,
             clear_for_multi_obj=self.clear_non_cond_mem_for_multi_obj,
             expire_after=self._option("expire_after"),
+            in_slices=self.objects_at_once.of,
         )
         clip = self.dataset.clips[place] if isinstance(self.dataset, Clips) else None
         stride = self.args.vid_stride if clip is not None else 1
@@ -245,11 +251,13 @@ class SAM2VideoPredictor(Conversation):
         return isinstance(self.dataset, Clips) or bool(here.picture.any())
 
     def _see(self, im: Tensor, rows: list[int]) -> dict[int, Features]:
-        """Encode frames once: one by one on a CPU, where streams together then give what each gives alone."""
-        if self.device.type == "cpu" or len(rows) < 2:
-            return {row: self.network.see(im[row : row + 1]) for row in rows}
-        together = self.network.see(im[rows])
-        return {row: together[i] for i, row in enumerate(rows)}
+        """Encode frames, each once."""
+
+        def see(some: Sequence[int]) -> Features:
+            return self.network.see(im[some[0] : some[0] + 1] if len(some) == 1 else im[list(some)])
+
+        parts = in_parts(rows, see, self.frames_at_once.of)
+        return {row: together[i] for few, together in parts for i, row in enumerate(few)}
 
     def _look(self, prompter: Prompter) -> None:
         """Let the prompter look at the frames whose turn it is, and note where objects are."""

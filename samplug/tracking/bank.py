@@ -6,18 +6,22 @@ an object, F pictures to search, C channels, D memory channels, (h, w) the grid 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samplug.embeddings import STRIDE
 from samplug.nn.frames import FrameOutput, Past
 from samplug.nn.inputs import enlarged, one_owner, padded
 from samplug.nn.layers import sine_positions
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
+from samplug.tracking.parts import InSlices, all_at_once, in_parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +86,40 @@ class MemoryBank:
         remembered = {obj_id for picture in self.lessons for obj_id in picture.ids}
         return tuple(obj_id for obj_id in self.known if obj_id in remembered)
 
+    def chosen(self, wanted: Collection[int] | None = None) -> tuple[int, ...]:
+        """The objects that are meant, all if None, in the order of the slots.
+
+        Raises:
+            RuntimeError: nothing is remembered.
+            ValueError: nothing is remembered of one of them, or none is meant.
+        """
+        ids = self.ids
+        if not ids:
+            raise RuntimeError("Nothing has been shown yet: give prompts, obj_ids and update_memory=True first.")
+        chosen = set(ids if wanted is None else wanted)
+        if not chosen:
+            raise ValueError(f"obj_ids names no object: give some of {list(ids)}, or leave it out for all.")
+        if unknown := sorted(chosen - set(ids)):
+            raise ValueError(f"Nothing is remembered of the objects {unknown}; those in memory are {list(ids)}.")
+        return tuple(obj_id for obj_id in ids if obj_id in chosen)
+
+    def check_grid(self, grid: tuple[int, int]) -> None:
+        """Refuse features of another size than those that memories were made of: ValueError."""
+        for picture in self.lessons:
+            if picture.grid != grid:
+                made, now = ([STRIDE * side for side in each] for each in (picture.grid, grid))
+                raise ValueError(f"Memory was made with imgsz={made}, this is imgsz={now}: use one size, or reset().")
+
     def add(self, picture: Lesson) -> None:
         """Remember a picture, and give places to the objects that are new."""
         for obj_id in picture.ids:
             self.place(obj_id)
         self.lessons.append(picture)
+
+    def classify(self, ids: Sequence[int], classes: Sequence[int] | None, names: Mapping[int, str] | None) -> None:
+        """Take the classes that objects were given, and names of classes."""
+        self.classes |= dict(zip(ids, classes, strict=True)) if classes is not None else {}
+        self.names |= names or {}
 
     def place(self, obj_id: int) -> int:
         """The place of an object, a free one or another one if it is new."""
@@ -134,6 +167,16 @@ class MemoryBank:
         """Forget everything."""
         self.lessons, self.slots, self.classes, self.names = [], [None] * len(self.slots), {}, {}
 
+    @contextmanager
+    def unchanged_by(self, error: type[BaseException]) -> Iterator[None]:
+        """Be as before, if the block ends with such an error."""
+        before = {name: copy(value) for name, value in vars(self).items()}
+        try:
+            yield
+        except error:
+            vars(self).update(before)
+            raise
+
     def _check(self, obj_id: int | None) -> None:
         if obj_id is not None and obj_id not in self.slots:
             raise ValueError(f"There is no object {obj_id}; the objects are {list(self.known)}.")
@@ -163,26 +206,38 @@ def show(
 
 @torch.no_grad()
 def remember(
-    model: SAM2Model, features: Features, ids: Sequence[int], answers: Sequence[FrameOutput], name: str = ""
+    model: SAM2Model,
+    features: Features,
+    ids: Sequence[int],
+    answers: Sequence[FrameOutput],
+    name: str = "",
+    in_slices: InSlices = all_at_once,
 ) -> Lesson:
-    """Make the memories of the objects shown on a picture from the answers to their prompts."""
+    """Make the memories of the objects shown on a picture from the answers to their prompts, so many at once."""
     answer = FrameOutput.cat(answers)
     owner = torch.zeros(len(answer), dtype=torch.int64, device=features.image.device)
     logits = answer.logits
     if model.non_overlap_masks_for_mem_enc:
         logits = one_owner(enlarged(logits[:, None], features.grid), owner)[:, 0]
-    memories = [
-        model.remember(features, logits[rows], answer.presence[rows], owner[rows], prompted=True)
-        for rows in even_batches([0] * len(answer), features)
-    ]
-    return Lesson(name, tuple(ids), torch.cat(memories), tuple(answer.presence.tolist()), features.grid)
+
+    def memories(rows: Sequence[int]) -> Tensor:
+        some = list(rows)
+        return model.remember(features, logits[some], answer.presence[some], owner[some], prompted=True)
+
+    batches = even_batches([0] * len(answer), features)
+    made = [memory for rows in batches for _, memory in in_parts(rows, memories, in_slices)]
+    return Lesson(name, tuple(ids), torch.cat(made), tuple(answer.presence.tolist()), features.grid)
 
 
 @torch.no_grad()
-def find(model: SAM2Model, features: Features, pasts: Sequence[Past]) -> FrameOutput:
-    """Find N objects in a picture (F = 1), with a single mask each."""
+def find(model: SAM2Model, features: Features, pasts: Sequence[Past], in_slices: InSlices = all_at_once) -> FrameOutput:
+    """Find N objects in a picture (F = 1), with a single mask each; so many at once."""
+
+    def search(rows: Sequence[int]) -> FrameOutput:
+        return _find(model, features, Past.cat([pasts[row] for row in rows]))
+
     batches = even_batches([past.memories.shape[1] for past in pasts], features)
-    answers = [_find(model, features, Past.cat([pasts[row] for row in rows])) for rows in batches]
+    answers = [answer for rows in batches for _, answer in in_parts(rows, search, in_slices)]
     order = torch.tensor([row for rows in batches for row in rows], device=features.image.device)
     return FrameOutput.cat(answers)[order.argsort()]
 

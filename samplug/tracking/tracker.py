@@ -12,6 +12,7 @@ from samplug.nn.frames import FrameOutput
 from samplug.nn.sam2 import SAM2Model
 from samplug.nn.types import Features, PromptBatch
 from samplug.tracking.answers import follow, remember, show
+from samplug.tracking.parts import InSlices, all_at_once
 from samplug.tracking.policies import Policy, Reference, Rule
 from samplug.tracking.tracks import Track, joined
 
@@ -53,6 +54,7 @@ class Tracker:
         num_frames: int | None = None,
         reverse: bool = False,
         forget: bool = True,
+        in_slices: InSlices = all_at_once,
     ) -> None:
         """Begin a stream.
 
@@ -68,6 +70,7 @@ class Tracker:
             num_frames: length of the video, where pointers are to be timed as in a short video; None for a stream.
             reverse: whether the first pass goes backwards.
             forget: drop what no frame ahead can ask for. False keeps all, for sources that can go back.
+            in_slices: how many objects are answered at once where they may be one batch, which is not on a CPU.
 
         Raises:
             ValueError: a model without memory, or `max_prompted` is 0, 1 or below -1.
@@ -89,7 +92,7 @@ class Tracker:
         )
         self.binarize, self.expire_after = binarize, expire_after
         self.frame: int | None = None
-        self._policy, self._forget = policy, forget
+        self._policy, self._forget, self._in_slices = policy, forget, in_slices
         self._clear_around_input, self._clear_for_multi_obj = clear_around_input, clear_for_multi_obj
         self._features: Features | None = None
         self._stepped = False
@@ -174,7 +177,7 @@ class Tracker:
             if track.current is None and frame in track.anchors():
                 track.current = track.records[frame]
         lost = [t for t in self._tracks.values() if t.current is None and t.has_come(frame, self.rule)]
-        follow(self.model, frame, features, lost, self.rule)
+        follow(self.model, frame, features, lost, self.rule, self._in_slices)
         self._finish()
         self._stepped = True
         return self._answered(frame)
@@ -255,4 +258,5 @@ class Tracker:
     def _finish(self) -> None:
         """Make the memories of the frame in hand that are due."""
         if self.frame is not None and self._features is not None:
-            remember(self.model, self.frame, self._features, self._tracks.values(), self.binarize)
+            tracks = self._tracks.values()
+            remember(self.model, self.frame, self._features, tracks, self.binarize, self._in_slices)

@@ -1,0 +1,103 @@
+"""What is read off small maps of logits equals what is counted after making them large."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from samplug.raster import Raster, Side
+
+CELLS = (16, 20)
+SHAPES = [(37, 50), (16, 20), (64, 80), (9, 7), (40, 3), (1, 1), (200, 21)]
+THRESHOLDS = [(0.0, 0.95), (0.3, 0.2), (-5.0, 1.0), (50.0, 1.0)]  # and how far they move
+
+
+def maps(count=6, seed=0, cells=CELLS):
+    """Maps (N, a, b) of logits with masks of several parts, one of them empty and one full."""
+    noise = torch.randn(count, 1, 5, 6, generator=torch.Generator().manual_seed(seed))
+    made = 3 * F.interpolate(noise, cells, mode="bicubic")[:, 0]
+    made[-2], made[-1] = -20.0, 20.0
+    return made
+
+
+def large(logits, rows, columns):
+    """The maps at the size of the pixels, (N, H, W)."""
+    return matrix(rows) @ logits.double() @ matrix(columns).T
+
+
+def matrix(side):
+    """(S, cells): how much of each cell a pixel is made of."""
+    made = torch.zeros(len(side), side.cells, dtype=torch.float64)
+    for place in range(side.reach):
+        made[torch.arange(len(side)), side.start + place] += side.weights[:, place].double()
+    return made
+
+
+def ends(mask):
+    """The first and last pixels of a mask that are on, xyxy; zeros where none is."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    return [0, 0, 0, 0] if not len(rows) else [int(each) for each in (columns[0], rows[0], columns[-1], rows[-1])]
+
+
+def sides(shape, way):
+    """The pixels of both sides: stretched over all cells, over some of them, or by way of a size in between."""
+    if way == "two steps":
+        between = [(3 * cells, 2 * cells) for cells in CELLS]  # of so many, the first so many are picture
+        return [
+            Side.of(pixels, inside, inside).after(Side.of(side, cells, cells))
+            for pixels, (side, inside), cells in zip(shape, between, CELLS, strict=True)
+        ]
+    return [Side.of(n, cells if way == "all" else cells - 3.5, cells) for n, cells in zip(shape, CELLS, strict=True)]
+
+
+@pytest.fixture(params=product(SHAPES, ["all", "some", "two steps"]), ids=str)
+def raster(request):
+    rows, columns = sides(*request.param)
+    return Raster(rows, columns)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pixels_are_mixed_as_torch_mixes_them(shape):
+    logits = maps()
+    expected = F.interpolate(logits[None], shape, mode="bilinear")[0]
+    torch.testing.assert_close(large(logits, *sides(shape, "all")).float(), expected, rtol=0, atol=1e-4)
+    up = F.interpolate(logits[None], [3 * cells for cells in CELLS], mode="bilinear")
+    expected = F.interpolate(up[..., : 2 * CELLS[0], : 2 * CELLS[1]], shape, mode="bilinear")[0]
+    torch.testing.assert_close(large(logits, *sides(shape, "two steps")).float(), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("threshold", "offset"), THRESHOLDS)
+def test_stability_and_boxes_are_those_of_large_masks(raster, threshold, offset):
+    logits = maps()
+    survey, values = raster.survey(logits, threshold, offset), large(logits, *raster.sides)
+    assert survey.boxes.tolist() == [ends(mask) for mask in values > threshold]
+    inner, outer = ((values > level).sum((1, 2)).float() for level in (threshold + offset, threshold - offset))
+    torch.testing.assert_close(survey.stability, inner / outer, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("threshold", [threshold for threshold, _ in THRESHOLDS])
+def test_a_mask_is_drawn_from_the_few_cells_that_it_is_made_of(raster, threshold):
+    logits = maps()
+    for one, values in zip(logits, large(logits, *raster.sides), strict=True):
+        pixels, top, left = raster.draw(raster.patch(one, threshold), threshold)
+        drawn = torch.zeros(raster.shape, dtype=torch.bool)
+        drawn[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        assert torch.equal(drawn, values > threshold)
+
+
+def test_a_patch_is_small_where_the_mask_is():
+    logits = torch.full(CELLS, -9.0)
+    logits[6:8, 11] = 9.0
+    patch = Raster(*sides((160, 200), "all")).patch(logits, 0.0)
+    assert patch.logits.shape == (4, 3) and (patch.top, patch.left) == (5, 10)
+
+
+def test_many_maps_are_surveyed_a_few_at_a_time(monkeypatch):
+    logits, one = maps(40), Raster(*sides((37, 50), "all"))
+    together = one.survey(logits, 0.0, 1.0)
+    monkeypatch.setattr("samplug.raster.AT_ONCE", {"cpu": 3 * int(np.prod(CELLS))})
+    few = one.survey(logits, 0.0, 1.0)
+    assert torch.equal(few.boxes, together.boxes) and torch.allclose(few.stability, together.stability, equal_nan=True)
+    assert one.survey(logits[:0], 0.0, 1.0).boxes.shape == (0, 4)
