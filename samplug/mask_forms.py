@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplug import room
 from samplug.prompt_forms import SLACK, Size, clicks, describe, entries, refuse, regular
 from samplug.rle import rle_decode
 from samplug.view import MASK_LOGIT
@@ -18,14 +19,29 @@ MASKS = (
     "(H, W) or (N, H, W), bool, 0/1, 0/255 or logits; a list of those; Ultralytics' Masks; paths of picture files; "
     '(K, 2) polygons or {"polygons": [...]}; COCO run lengths'
 )
+LOGIT = 4  # bytes
 DARK, BRIGHT = 31, 224  # a file's grey levels up to here are off, from there on are on (JPEG smears 0 and 255)
 
 
 def read_masks(value: Any, shape: Size | None) -> list[Tensor | None]:
-    """Masks in any spelling as one (H, W) float32 tensor of logits per object; None for an object without a mask."""
-    return [
-        None if item is None else to_logits(f"masks[{i}]", item, shape) for i, item in enumerate(split(value, shape))
-    ]
+    """Masks in any spelling as one (H, W) float32 tensor of logits per object; None for an object without a mask.
+
+    Raises:
+        PromptError: one cannot be read.
+        RoomError: there is no memory for so many.
+    """
+    items = split(value, shape)
+    given = [item for item in items if item is not None]
+    need = LOGIT * sum(pixels_of(item, shape) for item in given)
+    room.check(need, f"{len(given)} masks as prompts", "give fewer at once, or smaller ones")
+    return [None if item is None else to_logits(f"masks[{i}]", item, shape) for i, item in enumerate(items)]
+
+
+def pixels_of(item: Any, shape: Size | None) -> int:
+    """The pixels of a mask that is still to be read: an array's own, else the picture's."""
+    if isinstance(item, (np.ndarray, Tensor)) and item.ndim == 2 and item.shape[1] != 2:
+        return item.shape[0] * item.shape[1]
+    return 0 if shape is None else shape[0] * shape[1]
 
 
 def split(value: Any, shape: Size | None) -> list[Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from samplug.nn.types import PromptBatch
-from samplug.view import View
+from samplug.view import MASK_STRIDE, View
 
 if TYPE_CHECKING:
     from samplug.prompts import Prompt, Prompts
@@ -61,5 +61,17 @@ def even_batch(members: Sequence[tuple[Prompt, View, int]], device: torch.device
         points=stacked([view.points(prompt.points) for prompt, view, _ in members]),
         labels=stacked([prompt.labels for prompt, _, _ in members]),
         boxes=stacked([view.boxes(prompt.box) for prompt, view, _ in members if prompt.box is not None]),
-        masks=stacked([view.mask(prompt.mask)[None] for prompt, view, _ in members if prompt.mask is not None]),
+        masks=fitted_masks(members, device),
     )
+
+
+def fitted_masks(members: Sequence[tuple[Prompt, View, int]], device: torch.device | str) -> Tensor | None:
+    """The masks of objects that have one, (N, 1, 4h, 4w): each made in its place, else the heap gets full of holes."""
+    given = [(prompt.mask, view) for prompt, view, _ in members if prompt.mask is not None]
+    if not given:
+        return None
+    height, width = given[0][1].network
+    masks = torch.empty(len(given), 1, height // MASK_STRIDE, width // MASK_STRIDE)
+    for row, (mask, view) in zip(masks, given, strict=True):
+        row[0] = view.mask(mask)
+    return masks.to(device)

@@ -18,29 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from planted import FOLLOWED, Defect
+
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("samplug", "tests", "examples", "pyproject.toml", "README.md", "LICENSE")
 LIMIT = 600  # seconds that one run of tests may take
 GREEN, RED = 0, 1  # exit statuses of pytest
-
-
-@dataclass(frozen=True)
-class Defect:
-    """One mistake: in `file` of the package `old`, standing there once, becomes `new`; `tests` must notice."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: str
-
-    def plant(self, package: Path) -> None:
-        """Make the mistake in a copy of the package."""
-        path = package / self.file
-        text = path.read_text(encoding="utf-8")
-        if text.count(self.old) != 1:
-            raise LookupError(f"{self.file} has this {text.count(self.old)} times instead of once: {self.old!r}")
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -753,6 +736,7 @@ DEFECTS = (
         "for i in matches.new:",
         EVERYTHING.format("a_prompter_finds_no_more_than_was_said_either"),
     ),
+    *FOLLOWED,
 )
 
 

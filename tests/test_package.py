@@ -12,7 +12,7 @@ import samplug
 ROOT = Path(samplug.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [  # imports point down: a module may use those of its own floor and below
-    {"arguments", "words", "yolo_hook", "nn"},
+    {"arguments", "words", "yolo_hook", "room", "nn"},
     {
         "view",
         "rle",
@@ -25,7 +25,7 @@ FLOORS = [  # imports point down: a module may use those of its own floor and be
         "masks",
         "raster",
     },
-    {"room", "files", "array_files", "tensor_files", "recognise", "variants", "checkpoints", "host"},
+    {"files", "array_files", "tensor_files", "recognise", "variants", "checkpoints", "host"},
     {"embeddings", "tracking"},
     {"train"},
     {"predict"},

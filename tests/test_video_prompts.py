@@ -110,7 +110,7 @@ def test_removing_an_object_leaves_the_others_as_they_are(network, frames):
     for result in worker(source=frames[:4], stream=True, bboxes=[BOX, OTHER]):
         if result.frame == 1:
             worker.remove_object(0)
-            assert worker.results[0].obj_ids == (1,)
+            assert worker.results[0].obj_ids == (1,) and torch.equal(rows(worker.results[0])[1], rows(result)[1])
             with pytest.raises(ValueError, match="no object 0"):
                 worker.remove_object(0)
         left.append(result)

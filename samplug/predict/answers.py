@@ -44,6 +44,11 @@ class Prediction(tuple):
         made.prompt = torch.arange(rows) if prompt is None else prompt
         return made
 
+    @staticmethod
+    def of_nothing(like: Tensor) -> Prediction:
+        """What is said of no picture, on the device of another tensor."""
+        return Prediction(like.new_zeros(0, 1, 1), like.new_zeros(0))
+
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 

@@ -133,8 +133,13 @@ def check_masks(count: int, picture: tuple[int, int], apart: bool) -> None:
         RoomError: they would not.
     """
     height, width = picture
-    need = MASK * (3 if apart else 1) * count * height * width
-    room.check(need, f"{count} masks of {width}x{height} pixels", "prompt fewer objects at once, or a smaller picture")
+    what = f"{count} masks of {width}x{height} pixels"
+    room.check(bytes_of_masks(count, picture, apart), what, "prompt fewer objects at once, or a smaller picture")
+
+
+def bytes_of_masks(count: int, picture: tuple[int, int], apart: bool) -> int:
+    """The memory for masks of a picture (H, W), made ready; `apart`: each pixel is left to one of them."""
+    return MASK * (3 if apart else 1) * count * picture[0] * picture[1]
 
 
 def own_class(obj_id: int) -> int:

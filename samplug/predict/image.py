@@ -26,18 +26,19 @@ from samplug.predict.answers import (
     to_results,
 )
 from samplug.predict.everything import BY_NETWORK, FITTING, Settings, defaults, search
+from samplug.predict.faults import Faults
 from samplug.predict.fit import fit, to_rgb
 from samplug.predict.grounds import Ground, InInput, InPicture
 from samplug.predict.halving import Share
 from samplug.predict.items import Items
 from samplug.predict.loop import Loop
+from samplug.predict.needs import MOST_PROMPTS, check_room, with_room
 from samplug.predict.tiles import check_tiles, search_tiles
 from samplug.prompts import PictureSchedule, PromptError, Prompts
 from samplug.room import RoomError
 from samplug.view import View
 
 NOTHING = Prompts(given=False)
-MOST_PROMPTS = 1 << 8  # answered together, while a GPU's memory suffices; the decoder cuts them up as the cache likes
 
 
 class Predictor(Loop):
@@ -48,7 +49,7 @@ class Predictor(Loop):
         features: that picture's features, else None.
         segment_all: True while nothing is prompted.
         pictures_at_once: how many are encoded together: `batch`, or fewer where a GPU's memory runs out.
-        prompts_at_once: how many are answered together: all, or fewer likewise.
+        prompts_at_once: how many are answered together: 256, or fewer likewise.
     """
 
     im: Any
@@ -155,9 +156,7 @@ class Predictor(Loop):
         said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
         with self._cores():
             im, frames = self._frames(im, said)
-            if not frames:
-                return Prediction(im.new_zeros(0, 1, 1), im.new_zeros(0))
-            self.segment_all = not any(frame.prompts.given for frame in frames)
+            self.segment_all = bool(frames) and not any(frame.prompts.given for frame in frames)
             if self.segment_all:
                 settings = {name: said[name] for name in arguments.EVERYTHING if name in said}
                 return self.generate(im, *args, **(settings if args else self._with_defaults(settings)))
@@ -292,6 +291,8 @@ class Predictor(Loop):
         shape = dst_shape or (16 * read.grid[0], 16 * read.grid[1])
         view = View(src_shape, shape, self.resize)
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
+        if self.device.type == "cpu":
+            check_room(prompts, view, 3 if multimask_output else 1)
         with torch.inference_mode(), self._cores():
             multimask = "all" if multimask_output else False
             answer = answer_prompts(self.model, read, [view], [prompts], multimask, Share(MOST_PROMPTS, "prompt"))
@@ -327,14 +328,19 @@ class Predictor(Loop):
         schedule = PictureSchedule(host.picture_count(self.dataset), **spellings)
         numbers = getattr(self.dataset, "numbers", None) or range(self.seen, self.seen + len(paths))
         rows = [self._prompted(schedule, *row) for row in zip(numbers, pictures, paths, views, strict=True)]
-        frames = [row for row in rows if row is not None]
-        if len(frames) < len(rows):
-            im = im[[i for i, row in enumerate(rows) if row is not None]]
-            self._leave_out([i for i, row in enumerate(rows) if row is None])
+        im, frames = self._kept(im, rows)
         if self.prompter is not None:
             found = self.prompter.prompts_of([frame.picture for frame in frames], [frame.prompts for frame in frames])
             frames = [replace(frame, prompts=few) for frame, few in zip(frames, found, strict=True)]
         return im, frames
+
+    def _kept(self, im: Tensor, rows: Sequence[Frame | None]) -> tuple[Tensor, list[Frame]]:
+        """The batch in hand without the pictures that are None here."""
+        absent = [i for i, row in enumerate(rows) if row is None]
+        if absent:
+            im = im[[i for i, row in enumerate(rows) if row is not None]]
+            self._leave_out(absent)
+        return im, [row for row in rows if row is not None]
 
     def _prompted(
         self, schedule: PictureSchedule, number: int, picture: np.ndarray, path: str, view: View
@@ -342,11 +348,11 @@ class Predictor(Loop):
         """One picture with its prompts; None where those do not fit it.
 
         Raises:
-            PromptError: they are wrong on every picture, or on a stream.
+            PromptError: they are wrong on every picture, or on a stream; or RoomError, they are too many.
         """
         try:
             return Frame(picture, path, view, schedule.prompts_of(number, path, view.picture))
-        except PromptError as error:
+        except (PromptError, RoomError) as error:
             schedule.check_shared()
             if not isinstance(self.dataset, Items):
                 raise
@@ -360,6 +366,11 @@ class Predictor(Loop):
 
     def _in_slices(self, im: Tensor, frames: list[Frame], multimask: Any, embedding: Any) -> Prediction:
         """Encode and answer `batch` pictures at a time, so that a long list never holds more features than that."""
+        if self.device.type == "cpu":  # a GPU that is full says so by itself
+            faults = self.faults if isinstance(self.dataset, Items) else Faults("raise")
+            im, frames = self._kept(im, with_room(frames, faults, 3 if multimask == "all" else 1, self._finish()))
+        if not frames:
+            return Prediction.of_nothing(im)
         parts = []
 
         def answer(some: slice) -> None:

@@ -10,7 +10,8 @@ from samplug.checkpoints import CheckpointError
 from samplug.host import DEFAULT_CFG
 from samplug.nn.sam2 import SAM2Model
 from samplug.predict.halving import Share
-from samplug.predict.image import MOST_PROMPTS, Predictor
+from samplug.predict.image import Predictor
+from samplug.predict.needs import MOST_PROMPTS
 
 
 class SAM2Predictor(Predictor):
@@ -21,7 +22,7 @@ class SAM2Predictor(Predictor):
 
     Attributes:
         objects_at_once: how many objects are looked for by their memories together, by the predictors that derive from
-            this one: all, or fewer where a GPU's memory runs out.
+            this one: 256, or fewer where a GPU's memory runs out.
     """
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):

@@ -36,7 +36,7 @@ class Saved(Results):
         return str(txt_file)
 
     def _labels(self, save_conf: bool) -> bytes:
-        """Ultralytics' lines, the ids written out where it would shorten one: row by row then, as it leaves some out."""
+        """Ultralytics' lines, with ids written out where it would shorten one: row by row, as it leaves some out."""
         ids = [] if self.boxes is None or self.boxes.id is None else [int(each) for each in self.boxes.id.tolist()]
         if max(map(abs, ids), default=0) < SHORTENED:
             return self._lines(save_conf)
