@@ -57,16 +57,25 @@ def test_folders_are_searched_and_shown_by_the_names_of_their_files(network, pic
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("batch", [1, 2])
-def test_on_a_video_the_first_frame_is_shown_and_the_others_are_searched(network, tmp_path, batch):
+def test_on_a_video_the_first_frame_is_shown_and_the_others_are_searched(network, tmp_path):
     frames = film()[:3]
     video = write_video(tmp_path / "film.avi", frames)
-    predictor = ready(network, batch=batch)
+    predictor = ready(network)
     results = list(predictor(str(video), stream=True, bboxes=[BOX, OTHER], obj_ids=[4, 5], update_memory=True))
     assert len(predictor.memory_bank) == 1 and len(results) == 3
     single = ready(network)
     single(frames[0], bboxes=[BOX, OTHER], obj_ids=[4, 5], update_memory=True)
     assert alike(results, single(frames)) and alike(predictor(str(video)), results)
+
+
+@pytest.mark.host
+def test_frames_of_a_video_that_come_together_are_not_all_shown(network, tmp_path):
+    video = write_video(tmp_path / "film.avi", film()[:3])
+    predictors = [ready(network, batch=batch) for batch in (1, 2)]
+    runs = [each(str(video), bboxes=[BOX], obj_ids=[4], update_memory=True) for each in predictors]
+    assert [len(each.memory_bank) for each in predictors] == [1, 1]
+    for alone, together in zip(*runs, strict=True):
+        torch.testing.assert_close(together.logits, alone.logits, rtol=0, atol=1e-3)
 
 
 @pytest.mark.host
