@@ -109,12 +109,12 @@ def test_a_picture_with_too_many_prompts_is_left_out_of_a_folder(model, free, tm
 
 def test_the_pictures_of_a_batch_are_counted_together_and_fit_one_by_one(model, free):
     pictures = [draw(64, 64, seed) for seed in range(4)]
-    view, prompts = View((64, 64), (256, 256)), Prompts.read(bboxes=boxes(500))
+    view, prompts = View((64, 64), (256, 256)), Prompts.read(bboxes=boxes(200))
     free(bytes_of(prompts, view, 1, Finish()) * 2.5 / (1 - room.SPARE))
-    together = model.predict(pictures, bboxes=boxes(500), batch=4, **SAID)
+    together = model.predict(pictures, bboxes=boxes(200), batch=4, **SAID)
     assert len(together) == 2 and [fault.name for fault in model.predictor.faults.all] == ["image2.jpg", "image3.jpg"]
     assert "batch=" in model.predictor.faults.all[0].reason
-    assert len(model.predict(pictures, bboxes=boxes(500), batch=1, **SAID)) == 4
+    assert len(model.predict(pictures, bboxes=boxes(200), batch=1, **SAID)) == 4
 
 
 def test_tensors_and_features_at_hand_are_checked_too(model, free, decoded):
@@ -123,8 +123,8 @@ def test_tensors_and_features_at_hand_are_checked_too(model, free, decoded):
     predictor.set_image(np.zeros((64, 64, 3), np.uint8))
     decoded.clear()
     free(5e7)
-    with pytest.raises(MemoryError, match=f"3000 masks of 64x64 pixels {REFUSED}"):
-        model.predict(torch.zeros(1, 3, 256, 256), bboxes=boxes(3000), imgsz=256, verbose=False, on_error="skip") and 0
+    with pytest.raises(MemoryError, match=f"3000 masks of 256x256 pixels {REFUSED}"):
+        model.predict(torch.zeros(1, 3, 256, 256), bboxes=boxes(3000), on_error="skip", **SAID)
     with pytest.raises(MemoryError, match=f"3000 masks of 64x64 pixels {REFUSED}"):
         predictor.inference_features(predictor.features, (64, 64), bboxes=boxes(3000))
     assert not decoded and predictor.inference_features(predictor.features, (64, 64), bboxes=boxes(2))[0].shape[0] == 2
@@ -168,14 +168,20 @@ def test_more_prompts_than_go_together_are_answered_as_each_alone(model, decoded
         assert torch.allclose(many.boxes.conf[i], one.boxes.conf[0], atol=1e-4)
 
 
-def test_ten_thousand_clicks_on_one_object_are_answered_whatever_their_order(model):
-    picture = draw(96, 128, 1)
-    clicks = np.random.default_rng(0).uniform(0, 95, (10_000, 2))
-    labels = (np.arange(10_000) % 3 > 0).astype(int)
-    (result,) = model.predict(picture, points=clicks[None], labels=labels[None], logits=True, **SAID)
+def test_ten_thousand_clicks_on_one_object_are_answered(model):
+    clicks = np.random.default_rng(0).uniform(0, 95, (1, 10_000, 2))
+    (result,) = model.predict(draw(96, 128, 1), points=clicks, logits=True, imgsz=128, verbose=False)
     assert result.masks.data.shape == (1, 96, 128) and result.logits.isfinite().all()
-    (other,) = model.predict(picture, points=clicks[None, ::-1], labels=labels[None, ::-1], logits=True, **SAID)
-    assert torch.allclose(result.logits, other.logits, atol=1e-2)
+
+
+def test_the_order_of_very_many_clicks_does_not_matter(model):
+    clicks = np.random.default_rng(0).uniform(0, 95, (1, 1000, 2))
+    labels = np.arange(1000)[None] % 3 > 0
+    one, other = (
+        model.predict(draw(96, 128, 1), points=clicks[:, ::step], labels=labels[:, ::step], logits=True, **SAID)[0]
+        for step in (1, -1)
+    )
+    assert torch.allclose(one.logits, other.logits, atol=1e-3) and one.logits.abs().max() > 0.1
 
 
 def test_clicks_that_memory_cannot_hold_are_refused_by_their_number(model, free, decoded):
@@ -220,7 +226,7 @@ need = bytes_of(prompts, View((side, side), (size, size)), 3 if kind == "three" 
 open("/proc/self/clear_refs", "w").write("5")
 peak = lambda: int(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1]) * 1024
 before = peak()
-model.predict(picture, prompts=prompts, verbose=False, imgsz=size, **more)
+model.predict(picture, verbose=False, imgsz=size, **said, **more)
 print(peak() - before, need)
 """
 

@@ -15,10 +15,11 @@ THRESHOLDS = [(0.0, 0.95), (0.3, 0.2), (-5.0, 1.0), (50.0, 1.0)]  # and how far 
 
 
 def maps(count=6, seed=0, cells=CELLS):
-    """Maps (N, a, b) of logits with masks of several parts, one of them empty and one full."""
+    """Maps (N, a, b) of logits: masks of several parts, one on a plain just below nought, an empty and a full one."""
     noise = torch.randn(count, 1, 5, 6, generator=torch.Generator().manual_seed(seed))
     made = 3 * F.interpolate(noise, cells, mode="bicubic")[:, 0]
-    made[-2], made[-1] = -20.0, 20.0
+    made[-3:] = torch.tensor([-20.0, -20.0, 20.0])[:, None, None]
+    made[-3, 2:12, 3:17], made[-3, 5:8, 6:9] = -0.5, 5.0
     return made
 
 

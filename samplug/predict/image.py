@@ -353,7 +353,8 @@ class Predictor(Loop):
         try:
             return Frame(picture, path, view, schedule.prompts_of(number, path, view.picture))
         except (PromptError, RoomError) as error:
-            schedule.check_shared()
+            if isinstance(error, PromptError):
+                schedule.check_shared()
             if not isinstance(self.dataset, Items):
                 raise
             self.faults.meet(path, error)
@@ -369,9 +370,7 @@ class Predictor(Loop):
         if self.device.type == "cpu":  # a GPU that is full says so by itself
             faults = self.faults if isinstance(self.dataset, Items) else Faults("raise")
             im, frames = self._kept(im, with_room(frames, faults, 3 if multimask == "all" else 1, self._finish()))
-        if not frames:
-            return Prediction.of_nothing(im)
-        parts = []
+        parts = [Prediction.of_nothing(im)] if not frames else []
 
         def answer(some: slice) -> None:
             few = frames[some]
