@@ -94,7 +94,7 @@ class Prompts:
             labels: 1 on the object, 0 off it, -1 for padding, nested like the points; left out means 1.
             bboxes: (4,), (N, 4) xyxy in pixels, with None for an object without; or Ultralytics' `Boxes`.
             masks: (H, W), (N, H, W), lists of any sizes, `Masks`, picture files, polygons, run lengths; 0/1 or logits.
-            prompts: a dict of these arguments, a .json file of one, a YOLO `Results`, or `Prompts` read before.
+            prompts: a dict of these arguments, a .json file of one, or a YOLO `Results`.
             cls: the class of each object; left out, it is the object's index.
             names: class names, a dict by index or a list.
             obj_ids: an id of its own for each object.

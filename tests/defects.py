@@ -22,7 +22,7 @@ from planted import FOLLOWED, Defect
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("samplug", "tests", "examples", "pyproject.toml", "README.md", "LICENSE")
-LIMIT = 600  # seconds that one run of tests may take
+LIMIT = 1800  # seconds that one run of tests may take, beside others too
 GREEN, RED = 0, 1  # exit statuses of pytest
 
 
