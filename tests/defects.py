@@ -548,8 +548,8 @@ DEFECTS = (
     Defect(
         "old file written over",
         "files.py",
-        "        yield aside\n",
-        "        yield target\n        aside = target\n",
+        "            yield aside\n",
+        "            yield target\n            aside = target\n",
         FAULTS.format("a_full_disk_raises_and_leaves_the_old_file_alone[embedding]"),
     ),
     Defect(
