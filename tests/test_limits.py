@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw
+from films import resident
 
 from samplug import SAM, room
 from samplug.predict.finish import Finish
 from samplug.predict.needs import bytes_of
-from samplug.prompts import Prompts
+from samplug.prompts import Prompts, batches_of
 from samplug.view import View
 
 SAID = {"imgsz": 256, "verbose": False}
@@ -196,6 +197,20 @@ def test_clicks_that_memory_cannot_hold_are_refused_by_their_number(model, free,
 
 
 # ------------------------------------------------------------------ as much as was said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_masks_as_prompts_take_their_own_memory_and_leave_no_holes():
+    masks = np.zeros((300, 64, 64), bool)
+    masks[:, 5:40, 5:40] = True
+    prompts, view = Prompts.read(masks=masks), View((64, 64), (512, 512))
+    before = resident()
+    ((_, batch),) = batches_of([prompts], [view])
+    assert resident() - before < 2 * batch.masks.nbytes + 3e7
+    assert batch.masks.shape == (300, 1, 128, 128) and torch.equal(
+        batch.masks[299, 0], view.mask(prompts.objects[0].mask)
+    )
+
 
 MEASURED = """
 import sys
