@@ -34,6 +34,23 @@ def nano_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def network(nano_file):
+    """That checkpoint, loaded."""
+    from samplug.checkpoints import load_model
+
+    return load_model(nano_file)
+
+
+@pytest.fixture
+def encodings(network):
+    """How many pictures each run of the encoder had."""
+    seen = []
+    hook = network.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    yield seen
+    hook.remove()
+
+
 @pytest.fixture(scope="session")
 def pictures():
     """Three drawn pictures of different sizes and shapes, BGR."""

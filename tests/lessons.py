@@ -3,14 +3,8 @@
 import pytest
 
 from samplug import SAM2DynamicInteractivePredictor
-from samplug.checkpoints import load_model
 
 BOXES = [[20, 30, 120, 140], [100, 60, 300, 200]]
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 def ready(network, max_obj_num=3, **overrides):

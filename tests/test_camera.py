@@ -5,14 +5,8 @@ import pytest
 import torch
 from films import BOX, OTHER, alike, film, follow
 
-from samplug.checkpoints import load_model
 from samplug.predict.camera import SAM2CameraPredictor
 from samplug.prompts import PromptError
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from conftest import draw
 from films import BOX, OTHER, alike, film, predictor_of
 
 from samplug import SAM2Predictor
-from samplug.checkpoints import load_model
 
 # Other sizes of batches and other numbers of threads take sums of float32 in another order: measured are 1.5e-6 of the
 # largest logit and, where a mask crosses zero, one pixel in a million.
@@ -16,11 +15,6 @@ LOGITS = 1e-5  # of the largest logit
 PIXELS = 1e-4  # of a mask's pixels
 
 BOXES = [[10, 12, 60, 50], [30, 20, 110, 80], [5, 40, 40, 90]]
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 def ready(network, **overrides):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from films import rows as found
-from lessons import BOXES, network, predictor, ready, taught  # noqa: F401
+from lessons import BOXES, predictor, ready, taught  # noqa: F401
 
 import samplug
 from samplug import PromptError

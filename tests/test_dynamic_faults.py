@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from films import alike
-from lessons import BOXES, network, predictor, ready, taught  # noqa: F401
+from lessons import BOXES, predictor, ready, taught  # noqa: F401
 
 from samplug import PromptError, room
 from samplug.checkpoints import load_model

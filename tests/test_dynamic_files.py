@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from films import alike
-from lessons import BOXES, network, predictor, ready, taught  # noqa: F401
+from lessons import BOXES, predictor, ready, taught  # noqa: F401
 
 from samplug import SAM2DynamicInteractivePredictor
 from samplug.array_files import write

@@ -7,7 +7,7 @@ import pytest
 import torch
 from films import alike
 from films import rows as found
-from lessons import BOXES, network, predictor, ready, taught  # noqa: F401
+from lessons import BOXES, predictor, ready, taught  # noqa: F401
 
 from samplug.tracking import bank
 from samplug.tracking.bank import MemoryBank

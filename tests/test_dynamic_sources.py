@@ -6,20 +6,10 @@ import cv2
 import pytest
 import torch
 from films import BOX, OTHER, alike, film, write_video
-from lessons import BOXES, network, predictor, ready, taught  # noqa: F401
+from lessons import BOXES, predictor, ready, taught  # noqa: F401
 from test_streams import Cameras
 
 from samplug import SAM, PromptError, SAM2DynamicInteractivePredictor
-
-
-@pytest.fixture
-def encodings(network):
-    """How many pictures each run of the encoder had."""
-    seen = []
-    hook = network.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    yield seen
-    hook.remove()
-
 
 # Sources
 

@@ -3,33 +3,27 @@
 import http.server
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from disks import LINUX, ROOT, as_somebody_else, no_file_longer_than, small_disk
 from films import BOX, film, follow, write_video
+from full_gpu import prompts_in, room_for, said_of_memory
 from killed import KINDS
 
 from samplug import SAM2Predictor, cli
 from samplug.checkpoints import load_model
 from samplug.cli import Refusal
 
-LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux")
 CLICKS = [[20, 20], [60, 50], [90, 30], [40, 70], [100, 80]]
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 # Killed ---------------------------------------------------------------------------------------------------------------
@@ -65,17 +59,6 @@ def test_writers_of_every_kind_may_be_killed_at_any_moment(kind, capsys):
 # Disks ----------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def no_file_longer_than(size):
-    """What a full disk does to writers, for this process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @LINUX
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "training"])
 def test_a_full_disk_raises_and_leaves_the_old_file_alone(tmp_path, name):
@@ -88,22 +71,9 @@ def test_a_full_disk_raises_and_leaves_the_old_file_alone(tmp_path, name):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-@contextmanager
-def small_disk(folder, size):
-    """A disk of so many bytes; skips the test where nobody may mount one."""
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
-    if done.returncode:
-        pytest.skip("cannot mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @LINUX
 def test_the_shell_says_that_the_disk_is_full_and_fails(nano_file, tmp_path):
     disk = tmp_path / "disk"
-    disk.mkdir()
     cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8))
     words = ["predict", f"model={nano_file}", f"source={tmp_path}/a.png", "points=[[5, 5]]", "imgsz=64", "name=out"]
     with small_disk(disk, 16 << 10), pytest.raises(Refusal, match="No space left on device"):
@@ -119,22 +89,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(nano_file, tmp_path):
 
 
 @LINUX
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+@ROOT
 @pytest.mark.parametrize("name", ["picture", "labels", "embedding"])
 def test_a_folder_of_somebody_else_raises_and_stays_as_it_was(tmp_path, name):
     kind = KINDS[name]()
     path = tmp_path / kind.file
     kind.write(path, 0)
-    os.chmod(tmp_path, 0o755)
-    for folder in list(tmp_path.parents)[:-2]:  # everybody may look, nobody may write
-        os.chmod(folder, folder.stat().st_mode | 0o055)
     before = path.read_bytes()
-    os.seteuid(65534)
-    try:
-        with pytest.raises(PermissionError):
-            kind.write(path, 1)
-    finally:
-        os.seteuid(0)
+    with as_somebody_else(tmp_path), pytest.raises(PermissionError):
+        kind.write(path, 1)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -223,33 +186,6 @@ def test_a_run_that_is_broken_off_closes_its_video(network, tmp_path):
 # Memory of a GPU ------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def room_for(module, most, count):
-    """Let a module run out of memory with more than so many of what `count` counts in its inputs."""
-
-    def hook(_, given, named):
-        if count(given, named) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def pictures_in(given, named):
-    return len(given[0])
-
-
-def prompts_in(given, named):
-    return len(named["sparse_prompt_embeddings"])
-
-
-def short_of_memory(lines):
-    return [line[line.index("The GPU") :] for line in lines if "memory is full" in line]
-
-
 def ready(network, batch):
     made = SAM2Predictor(overrides={"verbose": False, "save": False, "imgsz": 128, "batch": batch})
     made.setup_model(network, verbose=False)
@@ -259,10 +195,10 @@ def ready(network, batch):
 def test_a_gpu_without_memory_for_a_batch_goes_on_with_smaller_ones_and_says_so_once(network, capture_log):
     pictures = film()[:7]
     plain = ready(network, 1)(pictures, bboxes=[BOX])
-    with room_for(network.image_encoder, 2, pictures_in):
+    with room_for(network.image_encoder, 2):
         results = ready(network, 4)(pictures, bboxes=[BOX])
     assert all(torch.equal(a.masks.data, b.masks.data) for a, b in zip(plain, results, strict=True))
-    assert short_of_memory(capture_log) == ["The GPU's memory is full: going on with 2 pictures at once, not 4."]
+    assert said_of_memory(capture_log) == ["The GPU's memory is full: going on with 2 pictures at once, not 4."]
 
 
 def test_a_gpu_without_memory_for_many_prompts_answers_fewer_at_once(network, capture_log):
@@ -271,11 +207,11 @@ def test_a_gpu_without_memory_for_many_prompts_answers_fewer_at_once(network, ca
         results = ready(network, 1)(film()[:2], points=CLICKS)
     for a, b in zip(plain, results, strict=True):
         assert torch.equal(a.boxes.cls, b.boxes.cls) and (a.masks.data != b.masks.data).float().mean() < 1e-3
-    assert short_of_memory(capture_log) == ["The GPU's memory is full: going on with 2 prompts at once, not 5."]
+    assert said_of_memory(capture_log) == ["The GPU's memory is full: going on with 2 prompts at once, not 5."]
 
 
 def test_a_gpu_without_memory_for_one_picture_says_what_to_do(network):
-    with room_for(network.image_encoder, 0, pictures_in), pytest.raises(torch.OutOfMemoryError, match="smaller imgsz"):
+    with room_for(network.image_encoder, 0), pytest.raises(torch.OutOfMemoryError, match="smaller imgsz"):
         ready(network, 2)(film()[:2], points=CLICKS)
     assert len(ready(network, 2)(film()[:2], points=CLICKS)) == 2
 
@@ -285,5 +221,5 @@ def test_the_shell_says_in_a_line_that_a_gpu_has_no_memory(nano_file, tmp_path, 
     loaded = load_model(nano_file)
     monkeypatch.setattr("samplug.model.load_model", lambda *_: loaded)
     words = ["predict", f"model={nano_file}", f"source={tmp_path}/a.png", "points=[[5, 5]]", "imgsz=64", "name=out"]
-    with room_for(loaded.image_encoder, 0, pictures_in), pytest.raises(Refusal, match="not enough memory for one pict"):
+    with room_for(loaded.image_encoder, 0), pytest.raises(Refusal, match="not enough memory for one pict"):
         cli.samplug([*words, f"project={tmp_path}"])

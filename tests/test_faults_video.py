@@ -9,14 +9,8 @@ from films import BOX, film, follow, predictor_of, write_video
 
 from samplug import cli
 from samplug.benchmark.report import Report
-from samplug.checkpoints import load_model
 from samplug.cli import Refusal
 from samplug.predict import recordings
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 def saving(folder, **more):

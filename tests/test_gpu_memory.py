@@ -6,7 +6,7 @@ import pytest
 import torch
 from films import alike, close, film, predictor_of, write_video
 from full_gpu import prompts_in, room_for, rows_in, said_of_memory
-from lessons import BOXES, network, predictor, ready, taught  # noqa: F401
+from lessons import BOXES, predictor, ready, taught  # noqa: F401
 from test_streams import Cameras
 
 from samplug import cli

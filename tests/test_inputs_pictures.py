@@ -11,16 +11,10 @@ from odd_pictures import bad, good, model, noise, predict  # noqa: F401
 from PIL import Image
 
 from samplug import PromptError, SAM2Predictor, cli
-from samplug.checkpoints import load_model
 from samplug.cli import Refusal
 from samplug.predict.faults import SourceError
 from samplug.predict.items import Items
 from samplug.predict.opening import as_picture
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 def test_every_kind_of_picture_is_answered_at_its_size(predict, good):

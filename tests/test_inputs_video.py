@@ -6,14 +6,8 @@ import pytest
 from films import BOX, alike, film, follow, predictor_of, write_video
 
 from samplug import SAM, PromptError, cli
-from samplug.checkpoints import load_model
 from samplug.cli import Refusal
 from samplug.predict.faults import SourceError
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,7 @@ import torch
 from films import BOX, OTHER, alike, film, follow, predictor_of, write_video
 
 from samplug import SAM
-from samplug.checkpoints import load_model
 from samplug.predict.image import Predictor
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from films import BOX, alike, film, follow, predictor_of, write_video
 from PIL import Image
 
 from samplug import SAM, room
-from samplug.checkpoints import load_model
 from samplug.predict.clips import VideoFile
 from samplug.predict.faults import SourceError
 
@@ -23,11 +22,6 @@ from samplug.predict.faults import SourceError
 UNEVEN = Path(__file__).with_name("uneven.mp4")
 FRAMES = 24
 DURATIONS = [40, 200, 40, 500, 30, 30, 80, 40]  # ms
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from walks import drifting
 
 from samplug.checkpoints import load_model
 from samplug.nn.frames import FrameOutput
@@ -269,10 +270,7 @@ def model(nano_file):
 
 @pytest.fixture(scope="module")
 def frames(model):
-    torch.manual_seed(0)
-    plane = torch.nn.functional.interpolate(torch.randn(1, 3, 24, 24), size=192, mode="bicubic")
-    with torch.no_grad():
-        return [model.see(plane[:, :, 3 * i : 3 * i + 64, 2 * i : 2 * i + 64]) for i in range(36)]
+    return drifting(model, 36, 3, 2, plane=192)
 
 
 def followed(model, frames, policy, *, presence=0.0, order=None, **how):

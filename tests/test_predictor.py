@@ -6,17 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from samplug import Predictor, PromptError, SAM2Predictor, load_model
+from samplug import Predictor, PromptError, SAM2Predictor
 from samplug.checkpoints import CheckpointError
 from samplug.embeddings import Embedding
 
 BOXES = [[20, 30, 120, 140], [100, 60, 300, 200], [5, 5, 60, 60]]
 CLICKS = [[60, 80], [200, 120]]
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture
@@ -39,15 +34,6 @@ def same(one, two):
     assert one.boxes.cls.tolist() == two.boxes.cls.tolist()
     torch.testing.assert_close(one.boxes.conf, two.boxes.conf, rtol=1e-4, atol=1e-5)
     return bool((masks(one) == masks(two)).mean() > 0.9995)
-
-
-@pytest.fixture
-def encodings(network):
-    """How many pictures each run of the encoder had."""
-    seen = []
-    hook = network.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    yield seen
-    hook.remove()
 
 
 @pytest.mark.host

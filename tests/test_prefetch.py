@@ -28,11 +28,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
-
-
-@pytest.fixture(scope="module")
 def ahead(nano_file):
     """The same network, under which the host reads ahead."""
     model = load_model(nano_file)

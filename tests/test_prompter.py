@@ -12,7 +12,6 @@ from ultralytics import YOLO
 from ultralytics.engine.results import Results
 
 from samplug import SAM
-from samplug.checkpoints import load_model
 from samplug.predict.camera import SAM2CameraPredictor
 from samplug.predict.image import Predictor
 from samplug.predict.matching import match
@@ -20,11 +19,6 @@ from samplug.predict.prompter import Prompter
 from samplug.prompts import PromptError
 
 THIRD = [5, 60, 25, 90]
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

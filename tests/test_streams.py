@@ -9,13 +9,7 @@ import pytest
 from films import BOX, OTHER, alike, camera, film, follow, predictor_of
 from ultralytics.data.loaders import LoadStreams, SourceTypes
 
-from samplug.checkpoints import load_model
 from samplug.prompts import PromptError
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import torch
 from films import BOX, film, follow
 
 from samplug import arguments
-from samplug.checkpoints import load_model
 from samplug.predict.cutouts import Cutouts
 from samplug.predict.finish import Finish, Rows, Shown, finished
 from samplug.predict.image import Predictor
@@ -15,11 +14,6 @@ from samplug.predict.tidy import settle_rivals, tidy
 from samplug.view import View
 
 VIEW = View((60, 80), (64, 64))
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 def ragged(count=6, shape=(90, 120), seed=0):

@@ -6,17 +6,12 @@ import pytest
 import torch
 from films import film, follow, rows, write_video
 
-from samplug import SAM, cli, load_model
+from samplug import SAM, cli
 from samplug.cli import merge
 
 DISCS = ((50, 50, 25, 6, 2), (190, 60, 30, -4, 3), (120, 140, 28, 0, -3))  # x, y, radius and what a frame moves them
 LATE = (30, 160, 20, 0, 0)  # comes on the fifth frame
 ANY = {"points_stride": 2, "conf_thres": -1.0, "stability_score_thresh": -1.0}
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

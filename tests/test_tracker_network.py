@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from walks import FRAMES, click
+from walks import FRAMES, click, drifting
 
 from samplug.checkpoints import load_model
 from samplug.tracking import Reference, Tracker
@@ -20,11 +20,7 @@ def model(nano_file):
 
 @pytest.fixture(scope="module")
 def frames(model):
-    """Features of frames that drift over a drawn plane."""
-    torch.manual_seed(0)
-    plane = torch.nn.functional.interpolate(torch.randn(1, 3, 24, 24), size=4 * SIZE, mode="bicubic")
-    with torch.no_grad():
-        return [model.see(plane[:, :, 2 * i : 2 * i + SIZE, i : i + SIZE]) for i in range(FRAMES)]
+    return drifting(model, FRAMES, 2, 1, plane=4 * SIZE)
 
 
 def followed(model, frames, start=None, events=None, **how):

@@ -7,18 +7,12 @@ import torch
 from conftest import logits_at_picture
 from films import BOX, OTHER, alike, close, film, follow, predictor_of, write_video
 
-from samplug.checkpoints import load_model
 from samplug.masks import boxes_of
 from samplug.predict.tidy import settle_rivals
 from samplug.predict.video import SAM2VideoPredictor
 from samplug.view import View
 
 EVENTS = ("start", "batch_start", "postprocess_end", "batch_end", "end")
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

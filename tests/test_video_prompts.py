@@ -5,14 +5,8 @@ import pytest
 import torch
 from films import BOX, OTHER, alike, film, follow, predictor_of, rows
 
-from samplug.checkpoints import load_model
 from samplug.prompts import PromptError
 from samplug.tracking import POLICIES
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,7 @@ from ultralytics.data.loaders import LoadScreenshots
 from ultralytics.engine.results import Results
 
 from samplug import SAM
-from samplug.checkpoints import load_model
 from samplug.prompts import PromptError
-
-
-@pytest.fixture(scope="module")
-def network(nano_file):
-    return load_model(nano_file)
 
 
 @pytest.fixture(scope="module")

@@ -76,3 +76,11 @@ def noted(frames, prompts=(0,), options=None, **how):
     model = Notebook(**options or {})
     list(walk(Tracker(model, **how), frames, prompts))
     return model
+
+
+def drifting(model, count, down, across, plane):
+    """What a real network sees of frames of 64 pixels that drift over a drawn plane of so many."""
+    torch.manual_seed(0)
+    drawn = torch.nn.functional.interpolate(torch.randn(1, 3, 24, 24), size=plane, mode="bicubic")
+    with torch.no_grad():
+        return [model.see(drawn[..., down * i : down * i + 64, across * i : across * i + 64]) for i in range(count)]
