@@ -94,7 +94,7 @@ VIDEOS = (
     ),
     Defect(
         "shown pictures as tracked frames",
-        "predict/dynamic.py",
+        "predict/by_hand.py",
         "self.network.num_maskmem - 1)",
         "0)",
         DYNAMIC.format("memories_have_the_time_embedding_of_prompted_frames_and_no_pointers"),

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from samplug.host import Results
 from samplug.nn.frames import FrameOutput
-from samplug.nn.sam2 import SAM2Model
 from samplug.predict.answers import Prediction
 from samplug.predict.following import Following, Here, score
 from samplug.predict.sam2 import SAM2Predictor
@@ -27,12 +26,6 @@ class Conversation(SAM2Predictor):
     """
 
     inference_state: dict[int, Following]
-
-    @property
-    def network(self) -> SAM2Model:
-        """The model, which can only be a SAM 2 one."""
-        assert isinstance(self.model, SAM2Model)
-        return self.model
 
     def add_new_prompts(
         self,
