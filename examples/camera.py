@@ -1,6 +1,6 @@
-"""Follow objects through a live camera, or through a drawn stream where there is none.
+"""Track objects through a live camera, or through a drawn stream where there is none.
 
-Run: python examples/camera.py [camera, 0 is the first]. The answer is saved as camera.mp4.
+Run: python examples/camera.py [camera, 0 is the first]. The result is saved as camera.mp4.
 """
 
 import sys
@@ -31,8 +31,8 @@ def live(number):
 camera = SAM2CameraPredictor(overrides={"verbose": False})
 for i, frame in enumerate(live(int(sys.argv[1])) if len(sys.argv) > 1 else drawn()):
     result = camera.step(frame, {1: {"points": [50, 80]}} if i == 0 else None)  # {id: prompts}; any frame takes them
-    if i == 10:  # what the frame just shown holds besides; the answer changes at once
-        camera.add_new_prompts(2, bboxes=[200, 140, 260, 200], frame_idx=None)
+    if i == 10:  # one more object on the frame just stepped; its result changes at once
+        camera.add_new_prompts(2, bboxes=[200, 140, 260, 200])
         result = camera.results[0]
     if i == 0:
         video = cv2.VideoWriter("camera.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 30, frame.shape[1::-1])

@@ -1,4 +1,4 @@
-"""Follow objects through several cameras at once: one network, and a memory of its own for each camera.
+"""Track objects through several cameras at once: one network, and a memory of its own for each camera.
 
 Run: python examples/cameras.py [cameras.streams], a camera's number or an rtsp:// or http:// address in each line.
 Without the file two drawn cameras stand in.
@@ -22,8 +22,8 @@ def drawn(radius):
         yield cv2.circle(frame, (60 + 6 * i, 100), radius, (40, 190, 70), -1)
 
 
-def in_turn(cameras):
-    """The results of cameras that you read yourself, a predictor each; the frames need not come in step."""
+def interleaved(cameras):
+    """The results of cameras read in one loop, a predictor each; the frames need not be synchronous."""
     predictors = [SAM2CameraPredictor(overrides={"verbose": False}) for _ in cameras]
     for predictor in predictors:
         predictor.setup_model(model.model)  # shared: it never changes
@@ -33,8 +33,7 @@ def in_turn(cameras):
 
 
 # Ultralytics reads the cameras of a file: each of its batches has the newest frame of every camera.
-streams = (
-    model.predict(sys.argv[1], stream=True, prompts=prompts) if len(sys.argv) > 1 else in_turn([drawn(30), drawn(45)])
-)
+live = len(sys.argv) > 1
+streams = model.predict(sys.argv[1], stream=True, prompts=prompts) if live else interleaved([drawn(30), drawn(45)])
 for result in streams:
     print(f"{result.path} frame {result.frame}: objects {result.obj_ids} at {result.boxes.xyxy.int().tolist()}")

@@ -16,11 +16,11 @@ predictor = SAM2VideoPredictor(overrides={"save": False, "verbose": False})
 first = {"points": [50, 120]}
 clicks = {"points": [[212, 120], [155, 60]], "labels": [1, 0]}  # on the disc and off it, on frame 18
 
-# Live: the answer just shown changes, and so do those to come.
+# Live: the result just returned changes, and so do those to come.
 for result in predictor(source=frames, stream=True, prompts={0: {1: first}}):
     if result.frame == 18:
         before = int(result.masks.data.sum())
-        predictor.add_new_prompts(1, **clicks, frame_idx=None)
+        predictor.add_new_prompts(1, **clicks)
         print(f"frame 18: {before} pixels, {int(predictor.results[0].masks.data.sum())} after the correction")
 
 # Afterwards: the same prompts given ahead, on frames by their numbers.

@@ -1,4 +1,4 @@
-"""Follow what somebody looks at: an eye tracker's fixations choose objects in a video and correct their masks.
+"""Track what somebody looks at: an eye tracker's fixations choose objects in a video and correct their masks.
 
 Run: python examples/gaze.py [video.mp4 fixations.csv], whose columns are start_ms, duration_ms, x, y, under a heading.
 """
@@ -35,6 +35,6 @@ for result in model.track(video, bboxes=[], stream=True, verbose=False):
         obj_id = objects.setdefault(look, seen[0] if seen else look)  # a look back at a known object, or a new one
         if obj_id not in seen and spent.setdefault(obj_id, 0) < MOST:
             spent[obj_id] += 1
-            model.predictor.add_new_prompts(obj_id, points=[[x, y]], frame_idx=None)
+            model.predictor.add_new_prompts(obj_id, points=[[x, y]])
         print(f"frame {result.frame}: ({x}, {y}) is on object {obj_id}, {spent[obj_id]} clicks so far")
         model.predictor.results[0].save(f"gaze_{result.frame:03}.jpg")

@@ -1,4 +1,4 @@
-"""The pictures of the README, made anew by the bundled model. Run: python examples/pictures.py [folder]."""
+"""The images of the README, drawn again by the bundled model. Run: python examples/pictures.py [folder]."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from samplug import SAM
-from samplug.train import clips
+from samplug.data.synthetic import clips
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 model = SAM()
@@ -19,7 +19,7 @@ names = {6: "ball", 7: "pebble", 9: "ring"}  # the numbers choose the colours
 result = model.predict(scene, bboxes=boxes, cls=list(names), names=names)[0]
 cv2.imwrite(str(folder / "first.jpg"), np.hstack([scene, result.plot()]), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
-# Things of a drawn clip, shown on its first frame and followed.
+# Objects of a drawn clip, prompted on its first frame and tracked.
 clip = clips.draw(np.random.default_rng([99, 1]), 256, 256, frames=24, level=0.35, objects=3)
 frames = [np.ascontiguousarray(rgb[..., ::-1]) for rgb in clip.images]
 shown = {number: {"masks": mask, "cls": 5 + number} for number, mask in enumerate(clip.masks[0].astype(np.uint8), 1)}

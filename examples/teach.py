@@ -1,4 +1,4 @@
-"""Show objects on a picture or two, find them in others, keep what was learnt. Run: python examples/teach.py."""
+"""Prompt objects on two images, find them in others, save their memories. Run: python examples/teach.py."""
 
 import cv2
 import numpy as np
@@ -12,14 +12,14 @@ NAMES = {1: "ball", 2: "brick"}
 
 def drawn(ball, brick):
     """A ball around one point and a brick around another, on a table."""
-    picture = np.full((240, 320, 3), (150, 175, 165), np.uint8)
-    picture[:70] = 90, 80, 70
-    cv2.circle(picture, ball, 30, (50, 60, 200), -1, cv2.LINE_AA)
-    cv2.rectangle(picture, np.subtract(brick, (40, 20)), np.add(brick, (40, 20)), (180, 110, 40), -1)
-    return picture
+    image = np.full((240, 320, 3), (150, 175, 165), np.uint8)
+    image[:70] = 90, 80, 70
+    cv2.circle(image, ball, 30, (50, 60, 200), -1, cv2.LINE_AA)
+    cv2.rectangle(image, np.subtract(brick, (40, 20)), np.add(brick, (40, 20)), (180, 110, 40), -1)
+    return image
 
 
-# Two objects, by boxes on one picture and by clicks on another. Their ids are any numbers.
+# Two objects, by boxes on one image and by clicks on another. Their ids are any numbers.
 teacher = SAM2DynamicInteractivePredictor(overrides=SETTINGS)
 first, second = drawn((90, 130), (220, 180)), drawn((210, 110), (80, 190))
 boxes = [[60, 100, 120, 160], [180, 160, 260, 200]]
@@ -27,7 +27,7 @@ teacher(first, bboxes=boxes, obj_ids=[7, 9], cls=[1, 2], names=NAMES, update_mem
 teacher(second, points=[[210, 110], [80, 190]], obj_ids=[7, 9], update_memory=True)
 teacher.save_memory("things.npz")
 
-# Another day: nothing is prompted any more. The last picture has no brick.
+# In another run, without prompts. The last image has no brick.
 finder = SAM2DynamicInteractivePredictor(overrides=SETTINGS)
 finder.load_memory("things.npz")
 others = [drawn((250, 150), (120, 120)), drawn((150, 180), (240, 110)), drawn((70, 150), (-99, -99))]

@@ -1,7 +1,7 @@
-"""A detector finds, SAM follows: objects that come later are added, those that were lost are found again.
+"""YOLO detects, SAM tracks: objects that come later are added, those that were lost are recovered.
 
-Run: python examples/yolo_video.py [yolo11n.pt] [video]. Without a detector one that looks for colours stands in.
-The answer is saved under runs/segment/.
+Run: python examples/yolo_video.py [yolo11n.pt] [video]. Without a detector colours are detected.
+The result is saved under runs/segment/.
 """
 
 import sys

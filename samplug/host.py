@@ -7,69 +7,43 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Mapping
 from functools import cache
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
 
-import cv2
-import numpy as np
 import torch
-from torch import Tensor, nn
-from ultralytics.cfg import get_cfg
+from torch import nn
+from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.augment import LetterBox
 from ultralytics.engine.model import Model
 from ultralytics.engine.predictor import BasePredictor
 from ultralytics.engine.results import Results
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, NUM_THREADS, patches
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, NUM_THREADS, TQDM, patches
+from ultralytics.utils.callbacks import add_integration_callbacks
 from ultralytics.utils.patches import imread
 from ultralytics.utils.torch_utils import select_device as _select_device
 
-__all__ = [
-    "DEFAULT_CFG",
-    "DEFAULT_CFG_DICT",
-    "LOGGER",
-    "BasePredictor",
-    "LetterBox",
-    "Model",
-    "Results",
-    "all_cores",
-    "as_bgr",
-    "brand",
-    "check",
-    "chosen_conf",
-    "drop_unsupported",
-    "from_shell",
-    "get_cfg",
-    "imread",
-    "picture_count",
-    "pictures",
-    "pil_picture",
-    "say_once",
-    "select_device",
-    "setup_source",
-    "wants_half",
-    "warn_once",
-]
+from samplug.arguments import IGNORED
+from samplug.errors import CheckpointError, SourceError, one_line, report_slip
 
-NOT_FINITE = "holds NaN or infinity: give finite numbers, such as nan_to_num makes them."
+__all__ = ["DEFAULT_CFG", "DEFAULT_CFG_DICT", "LOGGER", "NUM_THREADS", "TQDM", "BasePredictor", "LetterBox", "Model"]
+__all__ += ["Results", "get_cfg", "imread"]  # what is Ultralytics' and others import from here
 
-STREAM_METHODS = (
-    "preprocess",
-    "pre_transform",
-    "inference",
-    "postprocess",
-    "setup_model",
-    "setup_source",
-    "write_results",
+PIL_FORMATS = (  # those that PIL decodes by itself
+    *("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "PPM", "PSD", "QOI"),
+    *("SGI", "DDS", "ICNS", "ICO", "PCX", "TGA"),
 )
+STREAM_METHODS = "preprocess pre_transform inference postprocess setup_model setup_source write_results"
 
 
 def check() -> None:
     """Raise ImportError in one sentence when this Ultralytics lacks what samplug's predictors stand on."""
-    absent = [name for name in STREAM_METHODS if not callable(getattr(BasePredictor, name, None))]
+    absent = [name for name in STREAM_METHODS.split() if not callable(getattr(BasePredictor, name, None))]
     if absent:
         import ultralytics
 
@@ -123,11 +97,35 @@ def _close_at_exit() -> None:
     atexit.register(lambda: [loader.close() for loader in list(_OPEN)])
 
 
+def copied_callbacks(callbacks: Mapping[str, list[Any]]) -> defaultdict[str, list[Any]]:
+    """A model's callbacks for one predictor, which the host adds its own to."""
+    return defaultdict(list, {event: list(functions) for event, functions in callbacks.items()})
+
+
+def replace_callbacks(predictor: BasePredictor, callbacks: Mapping[str, list[Any]]) -> None:
+    """Give a predictor that is kept a model's callbacks as they are now, beside the host's own."""
+    predictor.callbacks = copied_callbacks(callbacks)
+    add_integration_callbacks(predictor)
+
+
+def register_kept_trackers(model: Any, persist: bool) -> None:
+    """Register the trackers of a predictor that is kept, as newer releases do on every call, in place of earlier ones.
+
+    Older releases register them once, and rely on the callbacks that the first call left on the model.
+    """
+    if hasattr(model.predictor, "trackers"):
+        from ultralytics.trackers import register_tracker
+
+        register_tracker(model, persist)
+
+
 def drop_unsupported(args: Any) -> None:
-    """Switch off, with one warning, what the host would run through parts that a SAM network does not have."""
-    asked = [name for name in ("augment", "embed", "visualize") if getattr(args, name, None)]
+    """Switch off what the host would run through parts that a SAM network does not have; one warning names it."""
+    names = (name for name in IGNORED.split() if name != "rect")  # which the host always adds
+    chosen = {name: getattr(args, name, None) for name in names}
+    asked = [name for name, value in chosen.items() if value and value != getattr(DEFAULT_CFG, name, None)]
     if asked:
-        LOGGER.warning(f"{', '.join(asked)}: without effect on SAM.")
+        report_slip(f"{', '.join(asked)}: without effect on SAM.", ValueError)
     args.augment, args.embed, args.visualize = False, None, False
 
 
@@ -142,36 +140,24 @@ def chosen_conf(arguments: dict[str, Any]) -> float | None:
     return None if by_host else conf
 
 
+def chosen_batch(arguments: dict[str, Any]) -> int | None:
+    """Return the `batch` somebody chose, or None: the host adds batch=1 to every call, together with rect=True."""
+    batch = arguments.get("batch")
+    return None if batch == 1 and arguments.get("rect") is True else batch
+
+
+def run_folder(**arguments: Any) -> Path:
+    """Choose the folder of a run as the host does, from task, mode, project, name, exist_ok and save_dir."""
+    return Path(get_save_dir(SimpleNamespace(**arguments)))
+
+
 def select_device(device: Any, verbose: bool = True) -> torch.device:
     """Choose the device as the host does, but leave torch's number of threads as it was."""
     threads = torch.get_num_threads()
     try:
-        return _select_device(device or "", verbose=verbose)
+        return _select_device("" if device is None else device, verbose=verbose)
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def all_cores(count: int | None = None) -> Iterator[None]:
-    """Compute on so many threads, or on every core this process may use, and give the setting back.
-
-    The host's `select_device` leaves one core unused for the whole process, so a detector that ran before would halve
-    the speed on two cores. Any other number was chosen by the user (or by OMP_NUM_THREADS) and is kept.
-    """
-    threads = torch.get_num_threads()
-    if count is None and (threads != NUM_THREADS or "OMP_NUM_THREADS" in os.environ):
-        yield
-        return
-    torch.set_num_threads(count or usable_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def usable_cores() -> int:
-    """Count the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
@@ -186,16 +172,50 @@ def warn_once(line: str) -> None:
     LOGGER.warning(line)
 
 
+def download_weights(path: Path) -> Path | None:
+    """Find one of the host's published files in its weights folder, or download it; None if it publishes none."""
+    from ultralytics.utils import downloads
+
+    return Path(downloads.attempt_download_asset(path)) if path.name in downloads.GITHUB_ASSETS_NAMES else None
+
+
+def require_regular_file(path: Any, kind: type[Exception] = SourceError) -> None:
+    """Refuse a pipe, a socket or a device: reading it may wait for ever. What does not exist is left to the reader."""
+    if isinstance(path, str | Path) and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise kind(f"{path} is a pipe, a socket or a device. Expected a regular file.")
+
+
+def check_yolo_file(path: str) -> None:
+    """Refuse a file of a YOLO that holds more than Ultralytics' and torch's own classes: loading it would run code.
+
+    CheckpointError where it does, or cannot be read.
+    """
+    from ultralytics.nn import tasks
+
+    require_regular_file(path, CheckpointError)
+    reader = getattr(tasks, "_SafeLoad", None)
+    if Path(path).suffix != ".pt":
+        return
+    if reader is None or not reader.SUPPORTED:  # older releases of Ultralytics, or of PyTorch
+        warn_once("A YOLO's file is unpickled here, which may run code in it: give only files you trust as prompter=.")
+        return
+    try:
+        tasks.torch_safe_load(path, safe_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes of it
+        raise CheckpointError(f"Cannot load {path}. {one_line(error)}") from error
+
+
 def from_shell() -> bool:
     """Say whether a command line started this process, which then shows the device line as `yolo` does."""
-    return Path(sys.argv[0]).stem in {"yolo", "ultralytics", "samplug"}
+    program = (getattr(sys, "argv", None) or [""])[0]  # an embedded Python may have none
+    return Path(program).stem in {"yolo", "ultralytics", "samplug"}
 
 
-def pil_picture(file: str | Path) -> Any:
-    """Open a picture file with PIL, which decodes nothing yet; None where it knows nothing of it.
+def pil_image(file: str | Path | BytesIO) -> Any:
+    """Open an image file with PIL, which decodes nothing yet; None where it knows nothing of it.
 
     The host's `Image.open` fetches a plugin from the network for what it cannot read; this is PIL's own, with its limit
-    against large pictures lifted.
+    against large images lifted, and without the formats that others decode: EPS is a program, which Ghostscript runs.
     """
     from PIL import Image
 
@@ -203,56 +223,13 @@ def pil_picture(file: str | Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a damaged file, which is told in other words
-            return getattr(patches, "_image_open", Image.open)(file)
-    except (OSError, SyntaxError, ValueError):
+            Image.init()
+            known = [name for name in PIL_FORMATS if name in Image.OPEN]
+            return getattr(patches, "_image_open", Image.open)(file, formats=known)
+    except (OSError, SyntaxError, ValueError, IndexError):
         return None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-
-def as_bgr(picture: np.ndarray) -> np.ndarray:
-    """Bring a picture to (H, W, 3) BGR bytes: grey, alpha, 16-bit and float arrays, which old releases leave alone.
-
-    Floats are 0-1 when none is above 1, else 0-255.
-
-    Raises:
-        ValueError: one is NaN or infinite, which no byte can stand for; nor could the largest tell the range then.
-    """
-    if picture.dtype == np.uint16:
-        picture = (picture >> 8).astype(np.uint8)
-    elif picture.dtype != np.uint8:
-        if not np.isfinite(picture).all():
-            raise ValueError(f"the picture {NOT_FINITE}")
-        scale = 255 if picture.dtype.kind == "f" and picture.max(initial=0) <= 1 else 1
-        picture = (picture * scale).round().clip(0, 255).astype(np.uint8)
-    picture = np.atleast_3d(picture)
-    channels = picture.shape[2]
-    if channels == 3:
-        return picture
-    if channels in (1, 2):
-        return cv2.cvtColor(np.ascontiguousarray(picture[..., 0]), cv2.COLOR_GRAY2BGR)
-    return np.ascontiguousarray(picture[..., :3])
-
-
-def picture_count(dataset: Any) -> int | None:
-    """Count the pictures a loader will give in all; None for videos, streams and screens."""
-    if hasattr(dataset, "nf"):
-        return None if any(dataset.video_flag) else dataset.nf
-    return None if getattr(dataset, "mode", "") == "stream" else getattr(dataset, "bs", None)
-
-
-def pictures(originals: list[np.ndarray] | Tensor) -> list[np.ndarray]:
-    """Return a batch as its loader gave it, a list of arrays or a (F, 3, H, W) RGB tensor in 0-1, as BGR bytes.
-
-    Raises:
-        ValueError: it holds NaN or infinity.
-    """
-    if not isinstance(originals, Tensor):
-        return [as_bgr(picture) for picture in originals]
-    if not originals.isfinite().all():
-        raise ValueError(f"the tensor {NOT_FINITE}")
-    shown = (originals.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).flip(-1)
-    return list(np.ascontiguousarray(shown.cpu().numpy()))
 
 
 check()

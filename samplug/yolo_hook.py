@@ -1,4 +1,4 @@
-"""Teaches the `yolo` command the word `sam`, without touching a file of Ultralytics.
+"""Adds the task `sam` to the `yolo` command, without touching a file of Ultralytics.
 
 `import torch` calls every entry point of the group `torch.backends`, and `yolo` imports torch before `ultralytics.cfg`;
 `hook` is such an entry point. In a program called `yolo` or `ultralytics` it waits for that module and wraps the one
@@ -31,7 +31,7 @@ def is_yolo(program):
 
 
 class Watcher:
-    """A finder that lets `attach` have `ultralytics.cfg` as soon as it has run. It works once."""
+    """A finder that calls `attach` on `ultralytics.cfg` once it has been imported. It works once."""
 
     def find_spec(self, name, path=None, target=None):
         """Find `ultralytics.cfg` as the other finders do, with a loader that calls `attach` at the end."""
@@ -52,26 +52,26 @@ def followed_by_attach(exec_module):
 
     def run(module):
         exec_module(module)
-        with contextlib.suppress(Exception):  # an entry point that has moved: the stock command goes on without us
+        with contextlib.suppress(Exception):  # an entry point that has moved: `yolo` goes on without us
             attach(module)
 
     return run
 
 
 def attach(cfg):
-    """Wrap `entrypoint` of the module `cfg`: samplug sees the words first, the stock function gets all but ours."""
-    stock = cfg.entrypoint
-    if getattr(stock, "knows_sam", False):
+    """Wrap `entrypoint` of the module `cfg`: samplug gets `sam` commands, the original function all others."""
+    original = cfg.entrypoint
+    if getattr(original, "knows_sam", False):
         return
 
-    @functools.wraps(stock)
+    @functools.wraps(original)
     def entrypoint(debug=""):
         try:
-            from samplug.cli import yolo
+            from samplug.cli.main import yolo
         except Exception as error:
             print("`yolo sam` is off, because samplug cannot be imported: " + repr(error), file=sys.stderr)
-            return stock(debug)
-        return yolo(stock, debug)
+            return original(debug)
+        return yolo(original, debug)
 
     entrypoint.knows_sam = True  # type: ignore
     cfg.entrypoint = entrypoint

@@ -7,13 +7,21 @@ os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="samplug-settin
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_VERBOSE", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each, torch's threads too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import cv2
-import numpy as np
 import pytest
-import torch
 
-pytest.register_assert_rewrite("checkpoint_files")  # it asserts: a failure shows what was compared
+pytest.register_assert_rewrite("support")  # its helpers assert: a failure shows what was compared
+
+import torch
+from support.images import draw
+
+
+def pytest_configure(config):
+    """Hide GPUs from all tests but those that ask for one: the others are of a CPU."""
+    if "gpu" not in (config.option.markexpr or "") and os.environ.get("SAMPLUG_TEST_DEVICE", "cpu") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +33,8 @@ def seeded():
 def nano_file(tmp_path_factory):
     """A checkpoint of the bundled model's shape whose random weights answer to prompts."""
     from samplug.benchmark.weights import randomise
-    from samplug.checkpoints import save_model
-    from samplug.variants import build
+    from samplug.checkpoints.config import build
+    from samplug.checkpoints.load import save_model
 
     path = tmp_path_factory.mktemp("weights") / "drawn.pt"
     config = {"variant": "samplug-nano"}
@@ -37,14 +45,14 @@ def nano_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(nano_file):
     """That checkpoint, loaded."""
-    from samplug.checkpoints import load_model
+    from samplug.checkpoints.load import load_model
 
     return load_model(nano_file)
 
 
 @pytest.fixture
 def encodings(network):
-    """How many pictures each run of the encoder had."""
+    """How many images each run of the encoder had."""
     seen = []
     hook = network.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     yield seen
@@ -52,8 +60,8 @@ def encodings(network):
 
 
 @pytest.fixture(scope="session")
-def pictures():
-    """Three drawn pictures of different sizes and shapes, BGR."""
+def images():
+    """Three drawn images of different sizes and shapes, BGR."""
     return [draw(240, 320, 1), draw(200, 150, 2), draw(97, 256, 3)]
 
 
@@ -72,25 +80,14 @@ def capture_log():
     LOGGER.removeHandler(handler)
 
 
-def draw(height, width, seed):
-    """A noisy gradient with a few ellipses on it."""
-    rng = np.random.default_rng(seed)
-    ramp = np.linspace(40, 160, width, dtype=np.float32)[None, :, None] * rng.uniform(0.4, 1, 3)
-    picture = (ramp + rng.normal(0, 6, (height, width, 3))).clip(0, 255).astype(np.uint8)
-    for _ in range(5):
-        centre = int(rng.integers(width)), int(rng.integers(height))
-        axes = int(rng.integers(8, width // 4)), int(rng.integers(8, height // 4))
-        cv2.ellipse(picture, centre, axes, float(rng.uniform(0, 180)), 0, 360, rng.integers(0, 255, 3).tolist(), -1)
-    return picture
-
-
-def logits_at_picture(logits, view):
-    """(N, a, b) logits as (N, H, W) float32 at the picture's size: what `resize_to_picture` cuts at its threshold."""
-    from samplug.masks import enlarge, taps_of
-
-    resized = torch.empty((len(logits), *view.picture), device=logits.device)
-    rows, columns = taps_of(logits, view)
-    for mask, target in zip(logits, resized, strict=True):
-        for first, values in enlarge(mask, rows, columns):
-            target[first : first + len(values)] = values
-    return resized
+@pytest.fixture
+def float64(monkeypatch):
+    """All that is written for float32 is computed in float64: rounding decides on no sign, and gradients are exact."""
+    default = torch.get_default_dtype()
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    for name in ("float", "float32"):
+        monkeypatch.setattr(torch, name, torch.float64)
+    torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr("samplug.nn.ops.linear.prefers_onednn", lambda: False)  # it has no float64
+    yield
+    torch.set_default_dtype(default)

@@ -1,58 +1,16 @@
-"""The package as a whole: public names, who imports whom, every module alone."""
+"""The package as a whole: public names, who imports whom, every module alone; `support/house.py` prints it."""
 
 import ast
+import multiprocessing
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import house, words
 
 import samplug
-
-ROOT = Path(samplug.__file__).parent
-MODULES = sorted(path for path in ROOT.rglob("*.py"))
-FLOORS = [  # imports point down: a module may use those of its own floor and below
-    {"arguments", "words", "yolo_hook", "room", "nn"},
-    {
-        "view",
-        "rle",
-        "mask_forms",
-        "prompt_forms",
-        "spelled",
-        "prompt_batches",
-        "prompts",
-        "prompt_schedule",
-        "masks",
-        "raster",
-    },
-    {"files", "array_files", "tensor_files", "recognise", "variants", "checkpoints", "host"},
-    {"embeddings", "tracking"},
-    {"train"},
-    {"predict"},
-    {"measure", "benchmark"},
-    {"model"},
-    {"cli", "checks"},
-]
-HOSTS = {"predict", "measure", "benchmark", "model", "cli", "host", "checks", "checkpoints"}
-
-
-def imports_of(path):
-    """(module, whether at the top of the file) for everything a file imports."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module == "samplug":
-            names += [f"samplug.{alias.name}" for alias in node.names]
-        yield from ((name, node in tree.body) for name in names)
-
-
-def room(path):
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
-
-
-def floor(name):
-    return next(i for i, names in enumerate(FLOORS) if name in names)
 
 
 def test_all_names_are_what_can_be_imported():
@@ -63,31 +21,98 @@ def test_all_names_are_what_can_be_imported():
         _ = samplug.SAM3
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(path) != "__init__"], ids=str)
-def test_imports_point_down(path):
-    for name, at_top in imports_of(path):
-        parts = name.split(".")
-        if parts[0] == "samplug" and len(parts) > 1 and parts[1] != "__version__" and at_top:
-            assert floor(parts[1]) <= floor(room(path)), f"{path.name} imports {name}"
-        if parts[0] == "ultralytics":
-            assert room(path) in HOSTS, f"{path.name} imports {name}"
+def test_imports_point_down():
+    assert house.upward() == []
 
 
-def test_the_networks_need_torch_alone():
-    outside = {name.split(".")[0] for path in (ROOT / "nn").rglob("*.py") for name, _ in imports_of(path)}
-    assert outside - set(sys.stdlib_module_names) <= {"torch", "samplug"}
+def test_ultralytics_stays_where_it_belongs_and_the_networks_need_torch_alone():
+    assert house.strangers() == []
+
+
+def test_no_modules_import_each_other():
+    assert house.circles() == []
+
+
+def test_folders_files_and_bodies_are_of_a_size_to_be_read():
+    assert house.crowded() == []
+    assert house.long_files() == []
+    assert len(house.long_bodies()) <= house.FEW_LONG_BODIES, house.long_bodies()
+
+
+def test_a_constant_has_one_value_in_the_whole_package():
+    assert house.two_values() == []
+
+
+def test_the_readme_install_can_collect_every_test():
+    tests = Path(__file__).parent
+    project = (tests.parent / "pyproject.toml").read_text(encoding="utf-8")
+    lists = re.findall(r"^(?:dependencies|test) = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
+    promised = set(re.findall(r'"([\w-]+)>=', " ".join(lists)))
+    top = [node for path in tests.rglob("*.py") for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    names = [alias.name for node in top if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in top if isinstance(node, ast.ImportFrom)]
+    own = {path.stem for path in tests.iterdir()} | {"samplug", "cv2", "PIL", "yaml"}  # Pillow, PyYAML: Ultralytics'
+    wanted = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - own
+    assert wanted <= promised, wanted - promised
+
+
+def test_no_module_begins_with_what_windows_has_not():
+    unixes = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    nodes = [node for path in house.files() for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert names & unixes == set()
+
+
+def test_names_are_the_words_of_the_field():
+    assert words.found() == []
+
+
+@pytest.fixture(scope="module")
+def fresh_interpreters():
+    """Processes that have imported torch, which takes the longest, and nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
+    return context
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_every_module_imports_first_in_a_fresh_interpreter(path):
-    if path.name == "__main__.py":
-        return
-    module = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
-    run = subprocess.run([sys.executable, "-W", "error", "-c", f"import {module}"], capture_output=True, text=True)
+@pytest.mark.parametrize("path", [path for path in house.files() if path.name != "__main__.py"], ids=house.name_of)
+def test_every_module_imports_first_in_a_fresh_interpreter(path, fresh_interpreters):
+    name = f"samplug.{house.name_of(path)}".removesuffix(".__init__")
+    code = f"import sys, warnings; warnings.simplefilter('error'); assert 'samplug' not in sys.modules; import {name}"
+    process = fresh_interpreters.Process(target=exec, args=[code])
+    process.start()
+    process.join(600)
+    assert process.exitcode == 0
+
+
+@pytest.mark.slow
+def test_all_modules_import_in_a_fresh_interpreter_without_a_warning():
+    names = [f"samplug.{house.name_of(path)}" for path in house.files() if path.name != "__main__.py"]
+    code = "; ".join(f"import {name}".removesuffix(".__init__") for name in names)
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
 
 def test_importing_the_package_loads_neither_torch_nor_ultralytics():
     code = "import sys, samplug, samplug.arguments; sys.exit(any(m in sys.modules for m in ('torch', 'ultralytics')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+IMPORT_CPU_SECONDS = 1.0  # 0.15 on two slow cores; torchvision.ops alone takes more than this
+MODELS = "SAM, SAM2VideoPredictor, SAM2CameraPredictor, SAM2DynamicInteractivePredictor"
+
+
+@pytest.mark.parametrize("names", ["SAM", MODELS])
+def test_importing_the_models_loads_no_package_that_ultralytics_does_not(names):
+    code = (
+        "import sys, time; from ultralytics import SAM; before = set(sys.modules); start = time.process_time()\n"
+        f"from samplug import {names}\n"
+        f"assert time.process_time() - start < {IMPORT_CPU_SECONDS}\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)\n"
+        "assert new == {'samplug'}, new\n"
+        "assert not {'torch._dynamo', 'torchvision.ops'} & (set(sys.modules) - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -3,7 +3,7 @@
 import sys
 
 if __name__ == "__main__":
-    from samplug import cli
+    from samplug.cli import main
 
     sys.argv.insert(1, "benchmark")
-    cli.main()
+    main.main()

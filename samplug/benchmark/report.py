@@ -1,61 +1,44 @@
-"""What came out: rows of figures, as a table, as JSON, as a plot."""
-
-from __future__ import annotations
+"""The results: measurements as a table, as JSON, as a plot."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from samplug.benchmark.compare import Deviation
-from samplug.files import write_aside
+from samplug.files.atomic import atomic_write
 
-OURS = "samplug"
-WIDTH = 22  # characters of a column
-COMPARED = (
+SAMPLUG = "samplug"  # the runner that peers are compared with
+COLUMN_WIDTH = 22  # characters
+DEVIATIONS = (
     "Answers beside samplug's in float32: the largest difference of logits as a share of the largest (everything: the",
     "share of masks without a partner), and the smallest IoU of masks. `!` is further apart than rounding explains.",
 )
 
 
 @dataclass(frozen=True)
-class Row:
-    """The figures of one implementation in one case.
+class Measurement:
+    """The figures of one implementation in one case."""
 
-    Attributes:
-        part: what was measured, a word of `settings.PARTS`.
-        case: of it, such as "64 points".
-        runner: who did it.
-        values: what was read in each round.
-        unit: "s" or "MB".
-        dtype: what was computed in.
-        deviation: from samplug's answer in float32; None where there is none to compare.
-        far: whether that is further than rounding explains.
-        note: in place of values, why there are none.
-    """
-
-    part: str
-    case: str
-    runner: str
-    values: tuple[float, ...] = ()
-    unit: str = "s"
-    dtype: str = "float32"
-    deviation: Deviation | None = None
-    far: bool = False
-    note: str = ""
+    part: str  # what was measured, one of `settings.PARTS`
+    case: str  # of it, such as "64 points"
+    runner: str  # the implementation
+    values: tuple[float, ...]  # one for each round
+    unit: str = "s"  # or MB
+    dtype: str = "float32"  # what was computed in
+    deviation: Deviation | None = None  # from samplug's answer in float32, where there is one
+    far: bool = False  # whether that is further than rounding explains
 
     @property
     def value(self) -> float:
         """The median."""
         return median(self.values)
 
-    @property
-    def shown(self) -> str:
+    def __str__(self) -> str:
         """The median with its unit."""
-        if not self.values:
-            return self.note
         if self.unit == "MB":
             return f"{self.value:.0f} MB"
         return f"{self.value:.2f} s" if self.value >= 10 else f"{1000 * self.value:.{1 if self.value < 0.1 else 0}f} ms"
@@ -63,19 +46,24 @@ class Row:
 
 @dataclass
 class Report:
-    """All rows and how they were got."""
+    """All measurements, and the circumstances."""
 
     about: dict[str, Any]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Measurement] = field(default_factory=list)
 
-    def cell(self, part: str, case: str, runner: str) -> Row | None:
-        """A row, if it is there."""
+    def find(self, part: str, case: str, runner: str) -> Measurement | None:
+        """A measurement, if it is there."""
         return next((r for r in self.rows if (r.part, r.case, r.runner) == (part, case, runner)), None)
+
+    def ratio(self, row: Measurement) -> float | None:
+        """A measurement over samplug's of the same case; None where that is absent."""
+        own = self.find(row.part, row.case, SAMPLUG)
+        return row.value / own.value if own else None
 
     @property
     def runners(self) -> list[str]:
-        """Who was measured, samplug first."""
-        return list(dict.fromkeys([OURS, *(row.runner for row in self.rows)]))
+        """The implementations, samplug first."""
+        return list(dict.fromkeys([SAMPLUG, *(row.runner for row in self.rows)]))
 
     @property
     def cases(self) -> list[tuple[str, str]]:
@@ -87,94 +75,71 @@ class Report:
         lines: list[str] = [self.about["heading"]]
         before: list[str] = []
         for part, case in self.cases:
-            columns = self.columns(part)
-            lines += [] if columns == before else ["", aligned(["", "", *columns])]
+            columns = self._columns(part)
+            lines += [] if columns == before else ["", table_line(["", "", *columns])]
             lines.append(self.line(part, case))
             before = columns
-        return "\n".join([*lines, *self._remarks()])
+        absent = [f"  {name}: {why}" for name, why in self.about.get("absent", {}).items()]
+        return "\n".join([*lines, *self._deviations(), *(["", "Not measured:", *absent] if absent else [])])
 
-    def columns(self, part: str) -> list[str]:
-        """Who was measured in a part, samplug first."""
-        return list(dict.fromkeys([OURS, *(row.runner for row in self.rows if row.part == part)]))
+    def _columns(self, part: str) -> list[str]:
+        """The implementations measured in a part, samplug first."""
+        return list(dict.fromkeys([SAMPLUG, *(row.runner for row in self.rows if row.part == part)]))
 
     def line(self, part: str, case: str) -> str:
         """One case's line of the table."""
-        own = self.cell(part, case, OURS)
-        return aligned([part, case, *(self._cell(self.cell(part, case, runner), own) for runner in self.columns(part))])
+        return table_line([part, case, *(self._cell(self.find(part, case, each)) for each in self._columns(part))])
 
-    @staticmethod
-    def _cell(row: Row | None, own: Row | None) -> str:
+    def _cell(self, row: Measurement | None) -> str:
         if row is None:
             return "-"
-        ratio = f" {row.value / own.value:.2f}x" if own and own is not row and own.values and row.values else ""
-        return row.shown + ratio + (" !" if row.far else "")
+        ratio = None if row.runner == SAMPLUG else self.ratio(row)
+        return f"{row}{'' if ratio is None else f' {ratio:.2f}x'}{' !' if row.far else ''}"
 
-    def _remarks(self) -> list[str]:
-        """What the figures do not say: how far apart the answers are, and who was not measured."""
-        compared = [row for row in self.rows if row.deviation is not None]
-        lines = ["", *COMPARED] if compared else []
-        for runner in dict.fromkeys(row.runner for row in compared):
-            for part in dict.fromkeys(row.part for row in compared if row.runner == runner):
-                few = [row.deviation for row in compared if (row.runner, row.part) == (runner, part)]
-                worst = Deviation.worst([each for each in few if each])
-                lines.append(f"  {runner:<18}{part:<12}{worst.distance:.1e}   {worst.overlap:.4f}")
-        absent = [f"  {name}: {why}" for name, why in self.about.get("absent", {}).items()]
-        return [*lines, *(["", "Not measured:", *absent] if absent else [])]
+    def _deviations(self) -> list[str]:
+        """The worst deviation of each implementation in each part."""
+        deviations: dict[tuple[int, str], list[Deviation]] = defaultdict(list)
+        for row in self.rows:
+            if row.deviation is not None:
+                deviations[self.runners.index(row.runner), row.part].append(row.deviation)
+        lines = []
+        for (runner, part), each in sorted(deviations.items(), key=lambda item: item[0][0]):
+            worst = Deviation.worst(each)
+            lines.append(f"  {self.runners[runner]:<18}{part:<12}{worst.distance:.1e}   {worst.overlap:.4f}")
+        return ["", *DEVIATIONS, *lines] if lines else []
 
-    def as_json(self) -> str:
-        """Everything, for machines."""
-        return json.dumps({**self.about, "rows": [asdict(row) for row in self.rows]}, indent=2) + "\n"
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write the table, JSON and, where matplotlib is installed, a plot."""
+    def save(self, folder: Path) -> None:
+        """Write the table and JSON."""
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {folder / "benchmark.json": self.as_json(), folder / "benchmark.txt": self.table() + "\n"}
-        for path, text in texts.items():
-            with write_aside(path) as aside:
-                aside.write_text(text, encoding="utf-8")
-        return [*texts, *plot(self, folder / "benchmark.png")]
+        table = self.table()
+        content = json.dumps({**self.about, "table": table, "rows": [asdict(row) for row in self.rows]}, indent=2)
+        for name, text in {"benchmark.json": content, "benchmark.txt": table}.items():
+            with atomic_write(folder / name) as aside:
+                aside.write_text(text + "\n", encoding="utf-8")
+
+    def plot(self, path: Path) -> None:
+        """Draw the peers' ratios to samplug as bars; nothing without matplotlib, peers or figures of samplug."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            return
+        peers = [(row, ratio) for row in self.rows if row.runner != SAMPLUG and (ratio := self.ratio(row)) is not None]
+        if not peers:
+            return
+        figure = Figure(figsize=(9, 1.5 + 0.3 * len(peers)), layout="constrained")
+        axes = figure.subplots()
+        colors = [f"C{self.runners.index(row.runner) - 1}" for row, _ in peers]
+        bars = axes.barh(range(len(peers)), [ratio for _, ratio in peers], color=colors)
+        axes.bar_label(bars, [f" {row}" for row, _ in peers], fontsize=7)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(peers)), [f"{row.part}, {row.case}: {row.runner}" for row, _ in peers])
+        axes.invert_yaxis()
+        axes.set_xlabel("times samplug's figure")
+        axes.set_title(self.about["heading"], fontsize=8)
+        figure.savefig(path, dpi=120)
 
 
-def aligned(cells: Sequence[str]) -> str:
-    """Columns of a table."""
-    first, second, *rest = cells
-    return (f"{first:<11}{second:<24}" + "".join(f"{cell:<{WIDTH}}" for cell in rest)).rstrip()
-
-
-def plot(report: Report, path: Path) -> Iterable[Path]:
-    """Bars of how long the peers take over how long samplug takes; nothing where there is nothing to draw."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return []
-    peers = [runner for runner in report.runners if runner != OURS]
-    cases = [
-        (part, case) for part, case in report.cases if (own := report.cell(part, case, OURS)) is not None and own.values
-    ]
-    if not peers or not cases:
-        return []
-    figure = Figure(figsize=(9, 1.5 + 0.3 * len(cases) * len(peers)), layout="constrained")
-    axes = figure.subplots()
-    height = 0.8 / len(peers)
-    for i, peer in enumerate(peers):
-        for at, (part, case) in enumerate(cases):
-            row, own = report.cell(part, case, peer), report.cell(part, case, OURS)
-            if row is None or own is None or not row.values:
-                continue
-            ratio = row.value / own.value
-            axes.barh(at + i * height, ratio, height, color=f"C{i}", label=peer if at == 0 else None)
-            axes.text(ratio, at + i * height, f" {row.shown}", va="center", fontsize=7)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks([at + 0.4 - height / 2 for at in range(len(cases))], [f"{part}, {case}" for part, case in cases])
-    axes.invert_yaxis()
-    axes.set_xlabel("times samplug's figure")
-    axes.set_title(report.about["heading"], fontsize=8)
-    axes.legend(*unique(axes.get_legend_handles_labels()), fontsize=7)
-    figure.savefig(path, dpi=120)
-    return [path]
-
-
-def unique(handles_and_labels: tuple[list[Any], list[str]]) -> tuple[list[Any], list[str]]:
-    """A legend's entries, each once."""
-    each = {label: handle for handle, label in zip(*handles_and_labels, strict=True)}
-    return list(each.values()), list(each)
+def table_line(cells: Sequence[str]) -> str:
+    """Cells in columns."""
+    part, case, *rest = cells
+    return (f"{part:<11}{case:<24}" + "".join(f"{cell:<{COLUMN_WIDTH}}" for cell in rest)).rstrip()

@@ -1,118 +1,95 @@
-"""What a benchmark is asked for. Standard library only, so that a wrong word is refused at once."""
+"""The arguments of a benchmark. Standard library only, so that errors come at once."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from samplug.arguments import COMPILE_MODES, CommandSettings, arguments_of, check_values, setting
+from samplug.values import MOST_THREADS, PATH, PIXELS, SWITCH, Choice, Condition, count_of
 
 PARTS = ("encoder", "decoder", "everything", "video", "switches", "memory", "startup")
 PEERS = ("ultralytics", "sam2", "vos_optimized", "segment-anything", "transformers")
-MODES = ("default", "reduce-overhead", "max-autotune")
-LISTS = ("parts", "peers", "prompts", "objects")
+LIST_ARGUMENTS = ("parts", "peers", "prompts", "objects")
 
-
-def choice(default: Any, help: str) -> Any:
-    """A field with its line of help."""
-    return field(default=default, metadata={"help": help})
+FILE_OR_NETWORK = Condition("the name of a file or network", lambda value: isinstance(value, str))  # opened, or refused
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(CommandSettings):
     """The arguments of `SAM.benchmark` and of `samplug benchmark`.
 
     Raises:
         ValueError: a value that none of them takes.
     """
 
-    model: str = choice("samplug-nano.pt", "a checkpoint, or the name of a network, then with random weights")
-    device: str = choice("", "cpu, cuda, 0, mps; left out: a GPU where there is one")
-    imgsz: int | None = choice(None, "side of the input; left out: the network's own")
-    parts: tuple[str, ...] = choice(PARTS, f"what is measured: {','.join(PARTS)}")
-    peers: tuple[str, ...] = choice(PEERS, f"beside whom, if installed: {','.join(PEERS)}, or none")
-    rounds: int = choice(3, "timed runs of each, by turns, after one that is not timed")
-    prompts: tuple[int, ...] = choice((1, 8, 64, 256), "how many prompts the decoder answers at once")
-    objects: tuple[int, ...] = choice((1, 5, 16), "how many objects are followed through a video")
-    frames: int = choice(10, "frames of the video; from the eighth on the memory is full")
-    points_stride: int = choice(32, "clicks along a side of the grid of everything")
-    threads: int | None = choice(None, "of the CPU, for everybody; left out: all cores")
-    half: bool = choice(False, "fp16, on a GPU")
-    bf16: bool = choice(False, "bfloat16, for those who have it")
-    compile: bool | str = choice(
-        False, "samplug through torch.compile, True or a mode; sam2's own way is the peer vos_optimized"
+    command: ClassVar[str] = "benchmark"
+
+    model: str = setting(
+        "samplug-nano.pt", "a checkpoint, or the name of a network, then with random weights", FILE_OR_NETWORK
     )
-    channels_last: bool = choice(False, "maps with channels last, samplug alone")
-    project: str | None = choice(None, "folder of the run's folder")
-    name: str | None = choice(None, "name of the run's folder")
-    exist_ok: bool = choice(False, "write into a folder that exists")
-    save_dir: str | None = choice(None, "the run's folder itself")
-    save: bool = choice(True, "write the table, JSON and a plot into the run's folder")
-    verbose: bool = choice(True, "say how far it is, and the table")
+    device: str = setting("", "cpu, cuda, 0, mps; left out: a GPU where there is one")
+    imgsz: int | None = setting(None, "side of the input; left out: the network's own", PIXELS)
+    parts: tuple[str, ...] = setting(PARTS, f"what is measured: {','.join(PARTS)}")
+    peers: tuple[str, ...] = setting(PEERS, f"beside whom, if installed: {','.join(PEERS)}, or none")
+    rounds: int = setting(3, "timed runs of each, by turns, after one that is not timed", count_of("rounds"))
+    prompts: tuple[int, ...] = setting((1, 8, 64, 256), "how many prompts the decoder answers at once")
+    objects: tuple[int, ...] = setting((1, 5, 16), "how many objects are followed through a video")
+    frames: int = setting(10, "frames of the video; from the eighth on the memory is full", count_of("frames"))
+    points_stride: int = setting(32, "clicks along a side of the grid of everything", count_of("clicks"))
+    threads: int | None = setting(
+        None, "of the CPU, for everybody; left out: all cores", count_of("threads", most=MOST_THREADS)
+    )
+    neighbour: int = setting(
+        0,
+        "busy processes beside it, each of one thread in a session of its own",
+        count_of("processes", 0, most=MOST_THREADS),
+    )
+    half: bool = setting(False, "fp16, on a GPU", SWITCH)
+    bf16: bool = setting(False, "bfloat16, for those who have it", SWITCH)
+    compile: bool | str = setting(
+        False,
+        "samplug through torch.compile, True or a mode; sam2's own way is the peer vos_optimized",
+        Choice((False, True, *COMPILE_MODES)),
+    )
+    channels_last: bool = setting(False, "maps with channels last, samplug alone", SWITCH)
+    project: str | None = setting(None, "folder of the run's folder", PATH)
+    name: str | None = setting(None, "name of the run's folder", PATH)
+    exist_ok: bool = setting(False, "write into a folder that exists", SWITCH)
+    save_dir: str | None = setting(None, "the run's folder itself", PATH)
+    save: bool = setting(True, "write the table, JSON and a plot into the run's folder", SWITCH)
+    verbose: bool = setting(True, "say how far it is, and the table", SWITCH)
 
     def __post_init__(self) -> None:
-        among("parts", self.parts, PARTS)
-        among("peers", self.peers, PEERS)
+        check_values(vars(self), arguments_of(Settings))
+        for name, known in {"parts": PARTS, "peers": PEERS}.items():
+            for item in getattr(self, name):
+                if item not in known:
+                    raise ValueError(f"{name}={item}: give some of {','.join(known)}.")
         for name in ("prompts", "objects"):
-            if not getattr(self, name) or not all(type(n) is int and n > 0 for n in getattr(self, name)):
-                raise ValueError(f"{name}={getattr(self, name)!r}: give counts above 0, as {name}=1,8.")
-        for name in ("rounds", "frames", "points_stride"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give a whole number above 0.")
-        among("compile", () if isinstance(self.compile, bool) else (self.compile,), MODES)
+            counts = getattr(self, name)
+            if not counts or not all(type(count) is int and count > 0 for count in counts):
+                raise ValueError(f"{name}={counts!r}: give counts above 0, as {name}=1,8.")
         if self.half and self.bf16:
             raise ValueError("half=True and bf16=True: give one of the two.")
 
-    @staticmethod
-    def read(given: Mapping[str, Any]) -> Settings:
-        """Read arguments as people write them: lists with or without brackets, peers=none for none.
-
-        Raises:
-            TypeError: an argument that there is not.
-            ValueError: a value that it does not take.
-        """
-        known = {each.name: each for each in fields(Settings)}
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=3)
-                hint = f"Did you mean {' or '.join(near)}?" if near else f"It takes {', '.join(known)}."
-                raise TypeError(f"{name!r} is no argument of benchmark. {hint}")
-        read: dict[str, Any] = {}
-        said = {name: value for name, value in given.items() if value is not None or name == "peers"}
-        read |= {name: listed(value) if name in LISTS else value for name, value in said.items()}
-        read |= {name: str(read[name]) for name in ("model", "device") if name in read}
-        return Settings(**read)
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Settings:
+        """Read arguments as people write them: lists with or without brackets, peers=none for none."""
+        return super().read({name: () if name == "peers" and value is None else value for name, value in given.items()})
 
     @staticmethod
-    def defaults() -> dict[str, Any]:
-        """Every argument with its default."""
-        return {each.name: each.default for each in fields(Settings)}
-
-    @staticmethod
-    def help() -> list[str]:
-        """A line for each argument."""
-        return [f"{each.name:<24}{each.metadata['help']}{shown(each.default)}" for each in fields(Settings)]
+    def read_value(name: str, value: Any) -> Any:
+        """A value in the type that the settings keep."""
+        return as_list(value) if name in LIST_ARGUMENTS else str(value) if name == "device" else value
 
 
-def listed(value: Any) -> tuple[Any, ...]:
-    """A list from one value, several, or words with commas; nothing from "none", "" and False."""
+def as_list(value: Any) -> tuple[Any, ...]:
+    """A list from one value, several, or text with commas; nothing from "none", "" and False."""
     if value in (None, False) or (isinstance(value, str) and value.lower() in ("none", "")):
         return ()
     if isinstance(value, str):
-        words = [word.strip() for word in value.strip("[]()").split(",")]
-        return tuple(int(word) if word.isdigit() else word for word in words)
+        items = [item.strip() for item in value.strip("[]()").split(",")]
+        return tuple(int(item) if item.isdigit() else item for item in items)
     return tuple(value) if isinstance(value, Iterable) else (value,)
-
-
-def among(name: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse words that are none of the known ones."""
-    for word in given:
-        if word not in known:
-            raise ValueError(f"{name}={word}: give some of {','.join(known)}.")
-
-
-def shown(default: Any) -> str:
-    """A default, as help shows it."""
-    if default in (None, "") or (isinstance(default, tuple) and isinstance(default[0], str)):
-        return ""
-    return f" ({','.join(map(str, default))})" if isinstance(default, tuple) else f" ({default})"

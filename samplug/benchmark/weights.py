@@ -1,18 +1,18 @@
 """Seeded random weights whose masks follow the prompts: every network, any size, in closed form.
 
-Fresh modules are poor ground for a comparison: half of their tensors are constants, and their masks have one sign
-wherever one clicks. Here every tensor is drawn from its name, its shape and a seed. Then one direction of the
-embedding, *inside*, is threaded through the decoder:
+Fresh modules are unsuitable for a comparison: half of their tensors are constants, and their masks have one sign
+wherever one clicks. Here every tensor is drawn from its name, its shape and a seed. Then low-rank terms carry one
+direction of the embedding, *inside*, through the decoder:
 
 - The embeddings of clicks on an object and of box corners point inside; those of clicks off it, of padding and of the
   output tokens point outside. A mask prompt, and the memory of a mask, add the direction with the mask's sign.
-- Attention in the decoder compares like with like (keys are projected as queries are) and hands on what it attends to
-  (the output projection is the value projection's transpose), so a pixel takes the side of the tokens near it.
+- Attention in the decoder compares positions (keys are projected as queries are) and passes on what it attends to
+  (the output projection is the value projection's transpose), so a pixel gets the sign of the tokens near it.
 - The upscaler, the hypernetworks and the heads read the direction through channels of opposite signs, a pair of which
   GELU and ReLU leave linear: f(x) - f(-x) = x.
 
-The rest is noise of a trained network's size, thus every tensor has a say in the answer. On photographs: 5 to 60 % of
-a mask is positive, masks of far clicks overlap by less than a half, predicted IoUs differ between prompts, and the
+The rest is noise of a trained network's size, thus every tensor contributes to the answer. On photographs: 5 to 60 % of
+a mask is positive, masks of distant clicks have an IoU below one half, predicted IoUs differ between prompts, and the
 presence is below zero for clicks off the object.
 """
 
@@ -20,33 +20,25 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from samplug.variants import build
+from samplug.checkpoints.config import build
+from samplug.checkpoints.families.base import Row
 
-# Tensors that are no projection, by how their names end, with the size of their entries.
-TABLES = {
-    "positional_encoding_gaussian_matrix": 0.35,
-    "rel_pos_h": 0.2,
-    "rel_pos_w": 0.2,
-    "attention_biases": 0.5,
-    "pos_embed": 0.5,
-    "pos_embed_window": 0.5,
-    "_pos_enc": 0.3,
-    "_tpos_enc": 0.3,
-    "_embed": 0.3,
-    "_embed.weight": 0.3,
-    "_token.weight": 0.7,
-    "_tokens.weight": 0.5,
-    "_ptr": 0.5,
-    "_spatial": 0.5,
-    **{f"point_embeddings.{i}.weight": 0.3 for i in range(4)},
+# Standard deviation of tensors that are not projections, by the end of their names; the first that fits.
+EMBEDDING_SIZES: dict[float, tuple[str, ...]] = {
+    0.35: ("positional_encoding_gaussian_matrix",),
+    0.2: ("rel_pos_h", "rel_pos_w"),
+    0.7: ("_token.weight",),
+    0.5: ("attention_biases", "pos_embed", "pos_embed_window", "_tokens.weight", "_ptr", "_spatial"),
+    0.3: ("_pos_enc", "_tpos_enc", "_embed", "_embed.weight", *(f"point_embeddings.{i}.weight" for i in range(4))),
 }
 
 # How far inside the tokens start.
-SIDES = {
+OFFSETS = {
     "point_embeddings.0.weight": -1.5,
     "point_embeddings.1.weight": 1.8,
     "point_embeddings.2.weight": 1.0,
@@ -57,20 +49,16 @@ SIDES = {
     "obj_score_token.weight": -0.4,
 }
 
-# Projections and norms that are scaled, by how their names end: pictures whisper, so that positions are heard.
-SCALES = {
-    "neck.3.weight": 0.5,
-    "neck.convs.0.conv.weight": 0.2,
-    "neck.convs.1.conv.weight": 0.2,
-    "neck.convs.2.conv.weight": 0.2,
-    "neck.convs.3.conv.weight": 0.2,
-    "conv_s0.weight": 0.4,
-    "conv_s1.weight": 0.4,
-    "norm4.weight": 0.8,
-    "memory_attention.norm.weight": 2.0,
+# Factors of projections and norms, by the end of their names: small image features let positions decide.
+SCALES: dict[float, tuple[str, ...]] = {
+    0.2: tuple(f"neck.convs.{i}.conv.weight" for i in range(4)),
+    0.4: ("conv_s0.weight", "conv_s1.weight"),
+    0.5: ("neck.3.weight",),
+    0.8: ("norm4.weight",),
+    2.0: ("memory_attention.norm.weight",),
 }
 
-# What MobileSAM's file holds besides.
+# Unused tensors in MobileSAM's file.
 CLASSIFIER = {
     "image_encoder.norm_head.weight": (320,),
     "image_encoder.norm_head.bias": (320,),
@@ -78,60 +66,78 @@ CLASSIFIER = {
     "image_encoder.head.bias": (1000,),
 }
 
-PRESENCE, OVERLAP = "pred_obj_score_head.layers.2.bias", "iou_prediction_head.layers.2.bias"
+PRESENCE_BIAS, IOU_BIAS = "pred_obj_score_head.layers.2.bias", "iou_prediction_head.layers.2.bias"
+SINGLE_MASK = "output_hypernetworks_mlps.0.layers.2."  # its last layer
 
-# The last projections of the encoders' blocks.
-STREAM_ENDS = ("attn.proj.weight", "mlp.lin2.weight", "mlp.fc2.weight", "mlp.layers.1.weight")
+# The last projections of the residual branches in the encoders' blocks.
+BRANCH_ENDS = ("attn.proj.weight", "mlp.lin2.weight", "mlp.fc2.weight", "mlp.layers.1.weight")
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The model itself, its parameters and buffers replaced."""
+    """Replace a model's parameters and buffers; returns the model."""
     model.load_state_dict(random_state(model.state_dict(), seed), strict=True)
     return model.eval()
 
 
 def random_state(shapes: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
-    """A state dict of the shapes given; those of a model on the meta device will do."""
+    """A state dict with these names and shapes; a model on the meta device gives them."""
     state = {key: noise(key, like, seed) for key, like in shapes.items()}
-    calm_the_encoder(state)
+    scale_branches(state)
     prefix = "sam_" if "maskmem_tpos_enc" in state else ""
     prompts, decoder = f"{prefix}prompt_encoder.", f"{prefix}mask_decoder."
     width = state[f"{prompts}no_mask_embed.weight"].shape[1]
     inside = unit(draw("inside", (width,), seed)) * math.sqrt(width)
-    thread_prompts(state, prompts, inside)
-    thread_decoder(state, decoder, inside)
+    carry_through_prompts(state, prompts, inside)
+    carry_through_decoder(state, decoder, inside)
     if "maskmem_tpos_enc" in state:
-        thread_memory(state, inside, seed)
+        carry_through_memory(state, inside, seed)
     return state
 
 
-def staying(state: Mapping[str, Tensor], raised: float) -> dict[str, Tensor]:
-    """The weights with every object's presence raised by so much, in logits; as they are where it is not predicted.
+def raise_presence(state: Mapping[str, Tensor], by: float) -> dict[str, Tensor]:
+    """Weights with a higher presence of every object, in logits; unchanged where it is not predicted.
 
-    Left alone, it hovers about zero after some frames, where rounding decides whether an object is there.
+    Otherwise it is near zero after some frames, where rounding decides whether an object is there.
     """
-    return {name: tensor + raised if name.endswith(PRESENCE) else tensor for name, tensor in state.items()}
+    return {name: tensor + by if name.endswith(PRESENCE_BIAS) else tensor for name, tensor in state.items()}
 
 
-def decided(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights whose choices no rounding turns: objects are there, and one of the several masks is clearly the best."""
-    clear = {name: tensor.clone() for name, tensor in state.items() if name.endswith(OVERLAP)}
-    for tensor in clear.values():
+def decisive(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose choices rounding cannot change.
+
+    Objects are present, one of the three masks is clearly best, and the single mask is stable: its logits are larger.
+    """
+    biases = {name: tensor.clone() for name, tensor in state.items() if name.endswith(IOU_BIAS)}
+    for tensor in biases.values():
         tensor[2] += 2.0
-    return staying({**state, **clear}, 10.0)
+    stable = {name: 10 * tensor for name, tensor in state.items() if SINGLE_MASK in name}
+    return raise_presence({**state, **biases, **stable}, 10.0)
+
+
+def random_weights(row: Row) -> dict[str, Tensor]:
+    """Decisive random weights of a network."""
+    with torch.device("meta"):
+        shapes = row.build().state_dict()
+    return decisive(random_state(shapes))
 
 
 def random_checkpoint(variant: str, folder: Path, seed: int = 0) -> Path:
     """A file of random weights as its publisher lays it out, under the name that Ultralytics knows it by."""
     with torch.device("meta"):
         shapes = build({"variant": variant}).state_dict()
-    state = random_state(shapes, seed)
-    if variant == "mobile_sam":
-        state |= {key: noise(key, torch.empty(shape, device="meta"), seed) for key, shape in CLASSIFIER.items()}
-    wrapped = {"model": state} if "maskmem_tpos_enc" in state else state
     path = Path(folder) / f"{variant}.pt"
-    torch.save(wrapped | ({"config": {"variant": variant}} if variant == "samplug-nano" else {}), path)
+    torch.save(as_published(variant, random_state(shapes, seed), seed), path)
     return path
+
+
+def as_published(variant: str, state: dict[str, Tensor], seed: int = 0) -> dict[str, Any]:
+    """Weights as the variant's publisher lays out a checkpoint."""
+    if variant == "mobile_sam":
+        missing = {key: torch.empty(shape, device="meta") for key, shape in CLASSIFIER.items() if key not in state}
+        return state | {key: noise(key, like, seed) for key, like in missing.items()}
+    if "maskmem_tpos_enc" not in state:
+        return state
+    return {"model": state} | ({"config": {"variant": variant}} if variant == "samplug-nano" else {})
 
 
 # Noise
@@ -147,8 +153,8 @@ def noise(key: str, like: Tensor, seed: int) -> Tensor:
     if key.endswith("num_batches_tracked"):
         return torch.tensor(1000)
     values = draw(key, tuple(like.shape), seed)
-    scale = next((scale for ending, scale in SCALES.items() if key.endswith(ending)), 1.0)
-    size = next((size for ending, size in TABLES.items() if key.endswith(ending)), None)
+    scale = next((scale for scale, endings in SCALES.items() if key.endswith(endings)), 1.0)
+    size = next((size for size, endings in EMBEDDING_SIZES.items() if key.endswith(endings)), None)
     if size is not None:
         return size * values
     if key.endswith("running_var"):
@@ -161,105 +167,105 @@ def noise(key: str, like: Tensor, seed: int) -> Tensor:
     return scale * values / math.sqrt(fan_in)
 
 
-def calm_the_encoder(state: dict[str, Tensor]) -> None:
-    """Keep the sum of what the blocks add to the stream the same at any depth."""
-    ends = [key for key in state if key.startswith("image_encoder") and key.endswith(STREAM_ENDS)]
+def scale_branches(state: dict[str, Tensor]) -> None:
+    """Keep the sum of all residual branches the same at any depth."""
+    ends = [key for key in state if key.startswith("image_encoder") and key.endswith(BRANCH_ENDS)]
     for key in ends:
         state[key] *= math.sqrt(8 / len(ends))
 
 
-# Threads
+# The direction
 
 
 def unit(vector: Tensor) -> Tensor:
-    """The vector at length one."""
+    """The vector scaled to length one."""
     return vector / vector.norm()
 
 
 def signs(count: int) -> Tensor:
-    """Channels by turns for and against: their mean is nought, so layer norms keep them."""
+    """Alternating signs: their mean is zero, so layer norms keep them."""
     return 1.0 - 2.0 * (torch.arange(count) % 2)
 
 
-def thread(state: dict[str, Tensor], key: str, onto: Tensor, reads: Tensor, size: float = 1.0) -> None:
-    """Let a projection hear `reads` (its mean product with the input) and say `onto`."""
+def carry(state: dict[str, Tensor], key: str, output: Tensor, input: Tensor, size: float = 1.0) -> None:
+    """Let a projection map the direction `input` (by its mean product with the features) to the direction `output`."""
     weight = state[key]
-    across = torch.outer(reads, onto) if "output_upscaling" in key else torch.outer(onto, reads)
-    weight += size / len(reads) * across.view(*across.shape, *[1] * (weight.ndim - 2))
+    rank_one = torch.outer(input, output) if "output_upscaling" in key else torch.outer(output, input)
+    weight += size / len(input) * rank_one.view(*rank_one.shape, *[1] * (weight.ndim - 2))
 
 
-def thread_prompts(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
-    """Point the embeddings of clicks, corners and mask prompts in or out."""
-    take_sides(state, prefix, inside)
+def carry_through_prompts(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
+    """Let the embeddings of clicks, corners and mask prompts point inside or outside."""
+    add_offsets(state, prefix, inside)
     down = f"{prefix}mask_downscaling"
-    thread(state, f"{down}.0.weight", signs(4), torch.ones(1))
-    thread(state, f"{down}.3.weight", signs(16), signs(4))
-    thread(state, f"{down}.6.weight", inside, signs(16), 8.0)
+    carry(state, f"{down}.0.weight", signs(4), torch.ones(1))
+    carry(state, f"{down}.3.weight", signs(16), signs(4))
+    carry(state, f"{down}.6.weight", inside, signs(16), 8.0)
 
 
-def thread_decoder(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
+def carry_through_decoder(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
     """Let the decoder carry the direction from tokens to pixels, masks and scores."""
     width = len(inside)
-    take_sides(state, prefix, inside)
+    add_offsets(state, prefix, inside)
     for key in [key for key in state if key.startswith(f"{prefix}transformer") and key.endswith("q_proj.weight")]:
-        weave(state, key.removesuffix("q_proj.weight"), inside)
-    thread(state, f"{prefix}output_upscaling.0.weight", signs(width // 4), inside)
-    thread(state, f"{prefix}output_upscaling.3.weight", signs(width // 8), signs(width // 4), 1.5)
+        align_attention(state, key.removesuffix("q_proj.weight"), inside)
+    carry(state, f"{prefix}output_upscaling.0.weight", signs(width // 4), inside)
+    carry(state, f"{prefix}output_upscaling.3.weight", signs(width // 8), signs(width // 4), 1.5)
     for mask in range(len(state[f"{prefix}mask_tokens.weight"])):
         state[f"{prefix}output_hypernetworks_mlps.{mask}.layers.2.bias"] += signs(width // 8)
     squashed = f"{prefix}obj_score_token.weight" in state  # a sigmoid follows in SAM 2
-    thread_head(state, f"{prefix}iou_prediction_head.layers", inside, gain=20.0 if squashed else 5.0, middle=0.6)
+    carry_through_head(state, f"{prefix}iou_prediction_head.layers", inside, gain=20.0 if squashed else 5.0, middle=0.6)
     if f"{prefix}pred_obj_score_head.layers.0.weight" in state:
-        thread_head(state, f"{prefix}pred_obj_score_head.layers", inside, gain=60.0, middle=0.0)
+        carry_through_head(state, f"{prefix}pred_obj_score_head.layers", inside, gain=60.0, middle=0.0)
 
 
-def take_sides(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
-    """Move embeddings to the side they start on."""
-    for name, side in SIDES.items():
+def add_offsets(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
+    """Move embeddings inside or outside."""
+    for name, offset in OFFSETS.items():
         if f"{prefix}{name}" in state:
-            state[f"{prefix}{name}"] += side * inside
+            state[f"{prefix}{name}"] += offset * inside
 
 
-def weave(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
-    """Attention that looks where positions agree, blind to sides, and hands on what it sees."""
+def align_attention(state: dict[str, Tensor], prefix: str, inside: Tensor) -> None:
+    """Attend where positions agree, whatever the direction's sign, and pass on what is there."""
     query, key, value, out = (f"{prefix}{name}_proj.weight" for name in ("q", "k", "v", "out"))
     u = unit(inside)
     rows = len(state[query])
     gain = (256 / rows) ** 0.25 if "self_attn" in prefix else 1.5 * (128 / rows) ** 0.25  # products of any width alike
     state[query] = gain * (state[query] - torch.outer(state[query] @ u, u))
     state[key] = state[query] + 0.1 * state[key]
-    turn, _ = torch.linalg.qr(state[value][:, :rows])
+    rotation, _ = torch.linalg.qr(state[value][:, :rows])
     basis, _ = torch.linalg.qr(torch.cat([u[None], state[query][1:]]).T)
-    state[value] = turn @ basis.T
+    state[value] = rotation @ basis.T
     state[out] = (0.5 if "token_to_image" in prefix else 1.0) * state[value].T + 0.1 * state[out]
 
 
-def thread_head(state: dict[str, Tensor], prefix: str, inside: Tensor, gain: float, middle: float) -> None:
-    """A head that reads the side of its token, around the usual one."""
+def carry_through_head(state: dict[str, Tensor], prefix: str, inside: Tensor, gain: float, middle: float) -> None:
+    """A head that reads the sign of its token, around the usual value."""
     hidden = len(state[f"{prefix}.0.bias"])
-    thread(state, f"{prefix}.0.weight", signs(hidden), inside)
-    thread(state, f"{prefix}.1.weight", signs(hidden), signs(hidden))
+    carry(state, f"{prefix}.0.weight", signs(hidden), inside)
+    carry(state, f"{prefix}.1.weight", signs(hidden), signs(hidden))
     outputs = len(state[f"{prefix}.2.bias"])
     state[f"{prefix}.2.weight"] *= gain / 60
-    thread(state, f"{prefix}.2.weight", torch.linspace(0.7, 1.3, outputs), signs(hidden), gain)
+    carry(state, f"{prefix}.2.weight", torch.linspace(0.7, 1.3, outputs), signs(hidden), gain)
     state[f"{prefix}.2.bias"] = middle + gain * (0.06 + 0.05 * state[f"{prefix}.2.bias"])
 
 
-def thread_memory(state: dict[str, Tensor], inside: Tensor, seed: int) -> None:
-    """Memories that carry their mask's side, found again at the place they came from."""
+def carry_through_memory(state: dict[str, Tensor], inside: Tensor, seed: int) -> None:
+    """Memories that carry their mask's sign, and are attended to at the position they came from."""
     width, slim = len(inside), state["maskmem_tpos_enc"].shape[-1]
-    mask, told = draw("mask", (width,), seed), draw("told", (slim,), seed)
+    mask, memory = draw("mask", (width,), seed), draw("told", (slim,), seed)
     down = "memory_encoder.mask_downsampler.encoder"
     channels = [1, *(len(state[f"{down}.{i}.weight"]) for i in (0, 3, 6, 9))]
-    for i, reads, onto in zip((0, 3, 6, 9), channels, channels[1:], strict=False):
-        thread(state, f"{down}.{i}.weight", signs(onto), signs(reads), 1 / 9)
-    thread(state, f"{down}.12.weight", mask, signs(channels[-1]), 2.0)
-    thread(state, "memory_encoder.out_proj.weight", told, mask)
+    for i, before, after in zip((0, 3, 6, 9), channels, channels[1:], strict=False):
+        carry(state, f"{down}.{i}.weight", signs(after), signs(before), 1 / 9)
+    carry(state, f"{down}.12.weight", mask, signs(channels[-1]), 2.0)
+    carry(state, "memory_encoder.out_proj.weight", memory, mask)
     for key in [key for key in state if key.startswith("memory_attention") and "cross" in key and "q_proj.bias" in key]:
         prefix = key.removesuffix("q_proj.bias")
         place = 2 * draw("place", (width,), seed) * (torch.arange(width) % (width // 2) < width // 8)  # fast rotations
         state[key] += place
         state[f"{prefix}k_proj.bias"] += place
-        said = draw(f"{prefix}said", (width,), seed)
-        thread(state, f"{prefix}v_proj.weight", said, told)
-        thread(state, f"{prefix}out_proj.weight", inside, said, 4.0)
+        value = draw(f"{prefix}said", (width,), seed)
+        carry(state, f"{prefix}v_proj.weight", value, memory)
+        carry(state, f"{prefix}out_proj.weight", inside, value, 4.0)

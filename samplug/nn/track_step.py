@@ -3,24 +3,22 @@
 N objects in one batch, C channels, D memory channels, (h, w) the grid of features, L = h·w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from samplug.nn.fpn import positions_of
-from samplug.nn.frames import FrameOutput, Past
-from samplug.nn.recall import Recall
-from samplug.nn.types import Features, PromptBatch
+from samplug.nn.inputs import mask_size, resize_mask_prompt
+from samplug.nn.memory.frames import FrameOutput, MemoryContext
+from samplug.nn.memory.selection import MemorySelection
+from samplug.nn.ops.positions import sine_positions_like
+from samplug.nn.structs import Features, PromptBatch
 
 Outputs = Mapping[int, Mapping[str, Any]]
 
 
 class Stored(NamedTuple):
-    """What is looked back at of a frame's outputs: (N, L, D) and (N, C)."""
+    """The memory (N, L, D) and pointer (N, C) of a frame's outputs."""
 
     memory: Tensor
     pointer: Tensor
@@ -33,22 +31,22 @@ def features_of(tokens: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> F
 
 
 def prompts_of(
-    owner: Tensor, points: Mapping[str, Tensor] | None, masks: Tensor | None, size: Sequence[int]
+    image_index: Tensor, points: Mapping[str, Tensor] | None, masks: Tensor | None, grid: tuple[int, int]
 ) -> PromptBatch:
-    """One prompt an object; masks (N, 1, ., .) are reduced to `size`, (4h, 4w)."""
-    if masks is not None and masks.shape[-2:] != tuple(size):
-        masks = F.interpolate(masks.float(), size=tuple(size), mode="bilinear", antialias=True)
+    """One prompt an object; masks (N, 1, H, W) are reduced to (N, 1, 4h, 4w)."""
+    if masks is not None and masks.shape[-2:] != mask_size(grid):
+        masks = resize_mask_prompt(masks, grid)
     if points is None:
-        return PromptBatch(owner, masks=masks)
-    return PromptBatch(owner, points["point_coords"], points["point_labels"], masks=masks)
+        return PromptBatch(image_index, masks=masks)
+    return PromptBatch(image_index, points["point_coords"], points["point_labels"], masks=masks)
 
 
-def past_of(recall: Recall, prompted: Outputs, tracked: Outputs) -> Past:
-    """What is looked back at, from the outputs of prompted and of tracked frames."""
+def memory_context_of(selection: MemorySelection, prompted: Outputs, tracked: Outputs) -> MemoryContext:
+    """The selected memories and pointers, from the outputs of prompted and of tracked frames."""
     outputs = {**tracked, **prompted}
-    frames = {frame for frame, _ in (*recall.memories, *recall.pointers)}
+    frames = {frame for frame, _ in (*selection.memories, *selection.pointers)}
     stored = {f: Stored(outputs[f]["maskmem_features"].flatten(2).mT, outputs[f]["obj_ptr"]) for f in frames}
-    return Past.gather(recall, stored)
+    return MemoryContext.gather(selection, stored)
 
 
 def outputs_of(output: FrameOutput, logits: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
@@ -60,5 +58,5 @@ def outputs_of(output: FrameOutput, logits: Tensor, grid: tuple[int, int]) -> di
         "obj_ptr": output.pointer,
         "object_score_logits": output.presence[:, None],
         "maskmem_features": memory,
-        "maskmem_pos_enc": None if memory is None else [positions_of(memory)],
+        "maskmem_pos_enc": None if memory is None else [sine_positions_like(memory)],
     }

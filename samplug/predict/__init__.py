@@ -9,26 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from samplug.predict.camera import SAM2CameraPredictor
-    from samplug.predict.dynamic import SAM2DynamicInteractivePredictor
-    from samplug.predict.image import Predictor
-    from samplug.predict.sam2 import SAM2Predictor
-    from samplug.predict.video import SAM2VideoPredictor
+    from samplug.predict.image import Predictor, SAM2Predictor
+    from samplug.predict.interactive.predictor import SAM2DynamicInteractivePredictor
+    from samplug.predict.video.camera import SAM2CameraPredictor
+    from samplug.predict.video.predictor import SAM2VideoPredictor
 
 _HOMES = {
     "Predictor": "samplug.predict.image",
-    "SAM2CameraPredictor": "samplug.predict.camera",
-    "SAM2DynamicInteractivePredictor": "samplug.predict.dynamic",
-    "SAM2Predictor": "samplug.predict.sam2",
-    "SAM2VideoPredictor": "samplug.predict.video",
+    "SAM2CameraPredictor": "samplug.predict.video.camera",
+    "SAM2DynamicInteractivePredictor": "samplug.predict.interactive.predictor",
+    "SAM2Predictor": "samplug.predict.image",
+    "SAM2VideoPredictor": "samplug.predict.video.predictor",
 }
-__all__ = [
-    "Predictor",
-    "SAM2CameraPredictor",
-    "SAM2DynamicInteractivePredictor",
-    "SAM2Predictor",
-    "SAM2VideoPredictor",
-]
+__all__ = ["Predictor", "SAM2CameraPredictor", "SAM2DynamicInteractivePredictor", "SAM2Predictor", "SAM2VideoPredictor"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""SAM on pictures: prompts answered, everything segmented, one picture prompted many times."""
+"""SAM, and SAM 2 and 2.1, on images: prompts, everything mode, and one image that is prompted many times."""
 
 from __future__ import annotations
 
@@ -8,48 +8,56 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from samplug import arguments, host
-from samplug.embeddings import Embedding, picture_fingerprint
+from samplug import arguments
+from samplug.errors import CheckpointError, OutOfMemoryError
+from samplug.files.embedding import Embedding, image_fingerprint
 from samplug.host import DEFAULT_CFG, Results
-from samplug.masks import remove_small_regions
+from samplug.masks.regions import remove_small_regions
 from samplug.nn.sam2 import SAM2Model
-from samplug.nn.types import Features
-from samplug.predict.answers import (
-    Frame,
+from samplug.nn.structs import Features
+from samplug.predict.auto.generator import FITTING, GenerateOptions, with_defaults
+from samplug.predict.auto.prompted_tiles import PromptTiles, segment_in_tiles
+from samplug.predict.auto.tiles import check_tiles, segment_everything
+from samplug.predict.base import NO_IMAGE, PredictorBase
+from samplug.predict.detector import Detector
+from samplug.predict.embedded import blank_image, embedded_features, refuse_tiles
+from samplug.predict.memory_estimate import PROMPTS_AT_ONCE, fitting_images, require_prompt_memory
+from samplug.predict.prediction import (
     Prediction,
-    answer_prompts,
-    cut_out,
+    PromptedImage,
+    image_results,
+    masks_and_boxes,
     public_features,
     read_features,
-    to_results,
+    segment_prompts,
+    with_prompts,
 )
-from samplug.predict.everything import BY_NETWORK, FITTING, Settings, defaults, search
-from samplug.predict.faults import Faults
-from samplug.predict.fit import fit, to_rgb
-from samplug.predict.grounds import Ground, InInput, InPicture
-from samplug.predict.halving import Share
-from samplug.predict.items import Items
-from samplug.predict.loop import Loop
-from samplug.predict.needs import MOST_PROMPTS, check_room, with_room
-from samplug.predict.tiles import check_tiles, search_tiles
-from samplug.prompts import PictureSchedule, PromptError, Prompts
-from samplug.room import RoomError
-from samplug.view import View
-
-NOTHING = Prompts(given=False)
+from samplug.predict.results.build import PostprocessOptions
+from samplug.prompts.objects import Prompts
+from samplug.prompts.per_image import ImagePrompts
+from samplug.prompts.raw import RawPrompts
+from samplug.runtime.adaptive_batch import AdaptiveBatch
+from samplug.runtime.run_guard import one_at_a_time
+from samplug.sources.base_loader import image_count
+from samplug.sources.errors import ErrorPolicy
+from samplug.sources.image_loader import ImageLoader
+from samplug.sources.pixels import as_bgr, batch_as_bgr
+from samplug.transforms import ImageTransform, fit_image, normalise, to_rgb
 
 
-class Predictor(Loop):
-    """Segment pictures with SAM, MobileSAM, SAM 2 or 2.1: what prompts ask for, or everything.
+class Predictor(PredictorBase):
+    """Segment images with SAM, MobileSAM, SAM 2 or 2.1: by prompts, or everything.
 
     Attributes:
-        im: (1, 3, h, w) input of the picture given to `set_image`, else None.
-        features: that picture's features, else None.
+        im: (1, 3, h, w) input of the image given to `set_image`, else None.
+        features: that image's features, else None.
         segment_all: True while nothing is prompted.
-        pictures_at_once: how many are encoded together: `batch`, or fewer where a GPU's memory runs out.
-        prompts_at_once: how many are answered together: 256, or fewer likewise.
+        prompter: detects the objects to segment, None without `prompter=`.
+        image_is_blank: the image is not at hand, only its `embedding=`.
+        images_at_once: how many are encoded together: `batch`; arrays in a list, on a GPU, as many as its memory takes.
+        prompts_at_once: how many are decoded together: 256, or fewer likewise.
     """
 
     im: Any
@@ -57,89 +65,107 @@ class Predictor(Loop):
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         super().__init__(cfg, overrides, _callbacks)
-        self.segment_all = False
+        self.segment_all = self.image_is_blank = False
+        self.prompter: Detector | None = None
         self.reset_image()
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
-        """Open a source; None goes on with the picture given to `set_image`."""
+        """Open a source; None goes on with the image given to `set_image`, or with that of `embedding=`, in black."""
+        self.image_is_blank = source is None and self.im is None and self._option("embedding") is not None
+        if self.image_is_blank:
+            source = blank_image(self._option("embedding"), self.run_options)
         if source is not None:
             self.reset_image()
-        self.pictures_at_once = Share(int(self.args.batch), "picture")
-        self.prompts_at_once = Share(MOST_PROMPTS, "prompt")
+        self.prompts_at_once = AdaptiveBatch(PROMPTS_AT_ONCE, "prompt")
+        prompter = self._option("prompter")
+        self.prompter = None if prompter is None else Detector(prompter, Predictor, self.args.device)
         super().setup_source(source, stride)
+        self.images_at_once = AdaptiveBatch.of_images(self.device, int(self.args.batch), self.dataset.bs)
+        self._options = self._postprocess_options()
 
-    # The picture
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the detector."""
+        return {**super().__getstate__(), "prompter": None}
+
+    # Images
 
     @property
     def resize(self) -> Any:
-        """How pictures are fitted: as was said, else as those whose rules everything goes by."""
-        fitting = FITTING.get((self._option("rules"), isinstance(self.plain, SAM2Model)), "letterbox")
-        return self.said.get("resize") or fitting
+        """How images are fitted: `resize=` where it was given, else as the rules of everything mode need it."""
+        rules = self.run_options.get("rules", GenerateOptions.rules), isinstance(self.fp32_model, SAM2Model)
+        return self.run_options.get("resize") or FITTING.get(rules, "letterbox")
 
     def preprocess(self, im: list[np.ndarray] | Tensor) -> Tensor:
-        """Bring BGR pictures, or a (F, 3, h, w) RGB tensor in 0-1, to the network's normalised input (F, 3, h, w)."""
-        if self.im is not None and self._key(im) == self._shown:
+        """Bring BGR images, or a (F, 3, h, w) RGB tensor in 0-1, to the network's normalised input (F, 3, h, w)."""
+        if self.im is not None and self._fingerprint(im) == self._image_fingerprint:
             return self.im
         tensor = to_rgb(im if isinstance(im, Tensor) else self.pre_transform(im), self.device)
-        return self.form.shape((tensor - self.mean) / self.std)
+        return self.compute_options.prepare_images(normalise(tensor, self.mean, self.std))
 
     def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
-        """Fit each picture into `imgsz`, as `resize` says."""
-        return [fit(picture, self.imgsz, self.resize) for picture in im]
+        """Fit each image into `imgsz`, as `resize` says."""
+        return [fit_image(as_bgr(image), self.imgsz, self.resize) for image in im]
 
+    @one_at_a_time
     def set_image(self, image: Any) -> None:
-        """Encode one picture (a path or a BGR array), to be prompted many times by calls without a source."""
+        """Encode one image (a path or a BGR array), to be prompted many times by calls without a source."""
         if self.model is None:
             self.setup_model()
         self.setup_source(image)
-        count = host.picture_count(self.dataset)
+        count = image_count(self.dataset)
         if count != 1:
-            came = "a video" if count is None else count
-            raise ValueError(f"set_image takes one picture, not {came}: give a list as the source instead.")
+            raise ValueError(f"set_image takes one image, not {count or 'a video'}: give a list as the source instead.")
         self.batch = next(iter(self.dataset))
-        with torch.inference_mode(), self._cores():
+        with torch.inference_mode(), self._threads():
             self.im = self.preprocess(self.batch[1])
             self.features = self.get_im_features(self.im)
-        self._shown = self._key(self.batch[1])
+        self._image_fingerprint = self._fingerprint(self.batch[1])
 
     def embed(self, image: Any) -> Embedding:
-        """Encode one picture for another run or process: `Embedding.save`, then `embedding=` of a later call."""
+        """Encode one image for another run or process: `Embedding.save`, then `embedding=` of a later call."""
         self.set_image(image)
-        (picture,), (view,) = host.pictures(self.batch[1]), self._views(self.im, self.batch[1])
-        return Embedding.of(self.plain, picture, read_features(self.features), view)
+        (info,) = self._batch_images(self.im)
+        return Embedding.of(self.fp32_model, info.image, read_features(self.features), info.transform)
 
     def reset_image(self) -> None:
-        """Forget the picture and its features."""
-        self.im = self.features = self._shown = None
+        """Forget the image and its features."""
+        self.im = self.features = self._image_fingerprint = None
 
-    def _key(self, originals: list[np.ndarray] | Tensor) -> tuple | None:
-        """What the features of a picture depend on, besides the network."""
+    def _fingerprint(self, originals: list[np.ndarray] | Tensor) -> tuple | None:
+        """What the features of one image depend on, besides the network; None for several."""
         if len(originals) != 1:
             return None
-        return picture_fingerprint(host.pictures(originals)[0]), tuple(self.imgsz), self.resize, self.form
+        image = originals[0]
+        pixels = image.float().cpu().numpy() if isinstance(image, Tensor) else image
+        return image_fingerprint(pixels), tuple(self.imgsz), self.resize, self.compute_options
 
     def get_im_features(self, im: Tensor) -> Tensor | dict[str, Tensor | list[Tensor]]:
         """Encode (F, 3, h, w): (F, C, h/16, w/16) for SAM; {"image_embed", "high_res_feats"} for SAM 2."""
         return public_features(self.model.encode(im))
 
-    # The answer
+    def _transforms(self, im: Tensor, images: Sequence[np.ndarray]) -> list[ImageTransform]:
+        """How BGR images lie in an input (F, 3, h, w)."""
+        input_size, resize = (im.shape[-2], im.shape[-1]), self.resize
+        return [ImageTransform((image.shape[0], image.shape[1]), input_size, resize) for image in images]
+
+    def _batch_images(self, im: Tensor, originals: list[np.ndarray] | Tensor | None = None) -> list[PromptedImage]:
+        """The images of the current batch, without prompts."""
+        if self.batch is None:
+            raise RuntimeError(NO_IMAGE)
+        images = batch_as_bgr(self.batch[1] if originals is None else originals)
+        return list(map(PromptedImage, images, self.batch[0], self._transforms(im, images)))
+
+    # Inference
 
     def inference(
-        self,
-        im: Tensor,
-        bboxes: Any = None,
-        points: Any = None,
-        labels: Any = None,
-        masks: Any = None,
-        multimask_output: bool = False,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Prediction:
-        """Answer the prompts on a batch, or segment everything when there are none.
+        self, im: Tensor, bboxes: Any = None, points: Any = None, labels: Any = None, masks: Any = None,
+        multimask_output: bool = False, *args: Any, **kwargs: Any,
+    ) -> Prediction:  # fmt: skip
+        """Segment what prompts ask for on a batch, or everything when there are none.
 
         Args:
             im: (F, 3, h, w) normalised input.
-            bboxes: (N, 4) xyxy in pixels of the picture, as all prompts; several pictures: `prompts.PictureSchedule`.
+            bboxes: (N, 4) xyxy in pixels of the image, as all prompts; several images: `prompts.ImagePrompts`.
             points: (N, 2), (N, P, 2) or ragged.
             labels: 1 on the object, 0 off it; left out means 1.
             masks: a mask an object.
@@ -151,136 +177,93 @@ class Predictor(Loop):
             (logits (N, h/4, w/4), scores (N,)); with no prompt (masks (N, h, w), scores (N,), boxes (N, 4)).
 
         Raises:
-            PromptError: a prompt cannot be read or does not fit the picture.
+            PromptError: a prompt cannot be read or does not fit the image.
         """
-        said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
-        with self._cores():
-            im, frames = self._frames(im, said)
-            self.segment_all = bool(frames) and not any(frame.prompts.given for frame in frames)
+        given = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks, **kwargs}
+        with self._threads():
+            im, images = self._prompted_images(im, given)
+            self.segment_all = bool(images) and not any(image.prompts.given for image in images)
             if self.segment_all:
-                settings = {name: said[name] for name in arguments.EVERYTHING if name in said}
-                return self.generate(im, *args, **(settings if args else self._with_defaults(settings)))
-            multimask = "all" if multimask_output else said.get("multimask", False)
-            return self._in_slices(im, frames, multimask, said.get("embedding"))
+                settings = {name: given[name] for name in (*arguments.EVERYTHING, "embedding") if name in given}
+                if not args:
+                    settings = {"outlines": self._option("outlines"), **settings}
+                    settings = with_defaults(settings, self.fp32_model, self.device, self.args.verbose)
+                return self.generate(im, *args, **settings)
+            multimask = "all" if multimask_output else given.get("multimask", False)
+            return self._segment(im, images, multimask, given)
 
     def prompt_inference(
-        self,
-        im: Tensor,
-        bboxes: Any = None,
-        points: Any = None,
-        labels: Any = None,
-        masks: Any = None,
+        self, im: Tensor, bboxes: Any = None, points: Any = None, labels: Any = None, masks: Any = None,
         multimask_output: bool = False,
-    ) -> Prediction:
-        """Answer prompts on the batch in hand, as `inference` does; an empty answer when there are none."""
-        said = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks}
-        im, frames = self._frames(im, said)
-        return self._in_slices(im, frames, "all" if multimask_output else False, None)
+    ) -> Prediction:  # fmt: skip
+        """Segment what prompts ask for on the current batch, as `inference` does; no rows when there are none."""
+        im, images = self._prompted_images(im, {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks})
+        return self._segment(im, images, "all" if multimask_output else False, {})
 
     def generate(
-        self,
-        im: Tensor,
-        crop_n_layers: int = 0,
-        crop_overlap_ratio: float = 512 / 1500,
-        crop_downscale_factor: int = 1,
-        point_grids: Sequence[np.ndarray] | None = None,
-        points_stride: int = 32,
-        points_batch_size: int = 64,
-        conf_thres: float = 0.88,
-        stability_score_thresh: float = 0.95,
-        stability_score_offset: float = 0.95,
-        crop_nms_thresh: float = 0.7,
-        min_mask_region_area: int = 0,
-        *,
-        tile: int | None = None,
-        overlap: float = 0.25,
-        rules: str = "ultralytics",
-    ) -> Prediction:
-        """Segment everything on each picture of a batch; the arguments are explained in `samplug.arguments.OWN`.
+        self, im: Tensor, crop_n_layers: int = 0, crop_overlap_ratio: float = 512 / 1500,
+        crop_downscale_factor: int = 1, point_grids: Sequence[np.ndarray] | None = None, points_stride: int = 32,
+        points_batch_size: int = 64, conf_thres: float = 0.88, stability_score_thresh: float = 0.95,
+        stability_score_offset: float = 0.95, crop_nms_thresh: float = 0.7, min_mask_region_area: int = 0, *,
+        tile: int | None = None, overlap: float = 0.25, rules: str = "ultralytics", outlines: str = "grid",
+        embedding: Any = None,
+    ) -> Prediction:  # fmt: skip
+        """Segment everything on each image of a batch; the arguments are explained in `samplug.arguments.OWN`.
 
         Returns:
-            (masks (N, h, w) bool, scores (N,), boxes (N, 4) xyxy), in pixels of the network's input, or of the picture
-            where the rules are Meta's or there are tiles.
+            (masks (N, h, w) bool, scores (N,), boxes (N, 4) xyxy), in pixels of the network's input, as in Ultralytics;
+            of the image where outlines are smooth, the rules Meta's, or there are tiles.
 
         Raises:
-            ValueError: tiles that share all their pixels.
+            ValueError: a value that is not accepted, or tiles that share all their pixels.
+            EmbeddingError: an embedding of another image, or one together with tiles.
         """
         if tile:
             check_tiles(tile, overlap)
-        settings = Settings(
-            crop_n_layers,
-            crop_overlap_ratio,
-            crop_downscale_factor,
-            point_grids,
-            points_stride,
-            points_batch_size,
-            conf_thres,
-            stability_score_thresh,
-            stability_score_offset,
-            crop_nms_thresh,
-            min_mask_region_area,
-            rules,
-            self.args.iou,
-            self.conf,
-        )
-        pictures, parts = host.pictures(self.batch[1]), []
-        for i, view in enumerate(self._views(im, self.batch[1])):
-            ground: Ground = InInput(im[i : i + 1], view)
-            if tile or rules == "meta":
-                ground = InPicture(im[i : i + 1], view, pictures[i], lambda window: self.preprocess([window]))
-            at_once = Share(points_batch_size, "click").of
-            if tile:
-                found = search_tiles(self.model, ground, settings, tile, overlap, at_once)
-            else:
-                found = search(self.model, ground, settings, self._known_features(), at_once)
-            owner = torch.full((len(found.scores),), i, dtype=torch.int64)
-            parts.append(Prediction(found.cutouts, found.scores, found.boxes, owner=owner))
-        return Prediction.cat(parts)
+        refuse_tiles(embedding, tile)
+        options = GenerateOptions(
+            crop_n_layers, crop_overlap_ratio, crop_downscale_factor, point_grids, points_stride, points_batch_size,
+            conf_thres, stability_score_thresh, stability_score_offset, crop_nms_thresh, min_mask_region_area, rules,
+            self.args.iou, self.conf, self.args.verbose, tile, overlap, outlines,
+        )  # fmt: skip
+        arguments.check({name: value for name, value in vars(options).items() if name in arguments.OWN})
+        images = self._batch_images(im)
+        features = self._known_features(im) if embedding is None else self._encode(im, images, embedding)
+        return segment_everything(self.model, im, images, features, options, self.preprocess)
 
     def postprocess(
         self, preds: Prediction | tuple, img: Tensor, orig_imgs: list[np.ndarray] | Tensor
     ) -> list[Results]:
-        """Bring a batch's masks to the size of their pictures, one `Results` a picture, in prompt order."""
+        """Bring a batch's masks to the size of their images, one `Results` an image, in prompt order."""
         prediction = preds if isinstance(preds, Prediction) else Prediction(*preds)
-        originals, views = host.pictures(orig_imgs), self._views(img, orig_imgs)
-        prompts = prediction.prompts or [NOTHING] * len(originals)
+        images = self._batch_images(img, orig_imgs) if prediction.images is None else prediction.images
         self.segment_all = False
-        with self._cores():
-            frames = [Frame(*row) for row in zip(originals, self.batch[0], views, prompts, strict=True)]
-            results = [self._at_picture_size(prediction.picture(i), frame) for i, frame in enumerate(frames)]
-        self._leave_out([row for row, result in enumerate(results) if result is None])
+        with self._threads():
+            results = [self._image_result(prediction.image(i), image) for i, image in enumerate(images)]
+        if None in results:
+            self._drop_images([i for i, result in enumerate(results) if result is None])
         return [result for result in results if result is not None]
 
-    def _at_picture_size(self, prediction: Prediction, frame: Frame) -> Results | None:
-        """The result of one picture; None where its masks would not fit into memory."""
+    def _image_result(self, prediction: Prediction, image: PromptedImage) -> Results | None:
+        """The result of one image; None where its masks would not fit into memory."""
         try:
-            return to_results(prediction, frame, self._finish())
-        except RoomError as error:
-            self.faults.meet(frame.path, error)
+            return image_results(prediction, image, self._options)
+        except OutOfMemoryError as error:
+            self.errors.handle(image.path, error)
             return None
 
-    def inference_features(
-        self,
-        features: Tensor | dict | Features,
-        src_shape: tuple[int, int],
-        dst_shape: tuple[int, int] | None = None,
-        bboxes: Any = None,
-        points: Any = None,
-        labels: Any = None,
-        masks: Any = None,
-        multimask_output: bool = False,
-    ) -> tuple[Tensor | None, Tensor]:
-        """Prompt features that are at hand.
+    def inference_features(  # noqa: D417  # its prompts are those of `inference`
+        self, features: Tensor | dict | Features, src_shape: tuple[int, int],
+        dst_shape: tuple[int, int] | None = None, bboxes: Any = None, points: Any = None, labels: Any = None,
+        masks: Any = None, multimask_output: bool = False,
+    ) -> tuple[Tensor | None, Tensor]:  # fmt: skip
+        """Segment what prompts ask for on features of one image.
 
         Args:
-            features: as `get_im_features` returns them, of one picture.
-            src_shape: (H, W) of that picture.
+            features: as `get_im_features` returns them, of one image.
+            src_shape: (H, W) of that image.
             dst_shape: (h, w) of the network's input; None: the features' own.
-            bboxes: as in `inference`.
-            points: as in `inference`.
-            labels: as in `inference`.
-            masks: as in `inference`.
-            multimask_output: three masks a prompt.
+            bboxes, points, labels, masks, multimask_output: as in `inference`.
 
         Returns:
             (masks (N, H, W) bool, or None when there are none; boxes (N, 6): xyxy, score, index of the prompt).
@@ -289,14 +272,14 @@ class Predictor(Loop):
             self.setup_model()
         read = read_features(features)
         shape = dst_shape or (16 * read.grid[0], 16 * read.grid[1])
-        view = View(src_shape, shape, self.resize)
+        transform = ImageTransform(src_shape, shape, self.resize)
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
         if self.device.type == "cpu":
-            check_room(prompts, view, 3 if multimask_output else 1)
-        with torch.inference_mode(), self._cores():
-            multimask = "all" if multimask_output else False
-            answer = answer_prompts(self.model, read, [view], [prompts], multimask, Share(MOST_PROMPTS, "prompt"))
-            return cut_out(answer, view, self.model.mask_threshold)
+            require_prompt_memory(prompts, transform, 3 if multimask_output else 1, PostprocessOptions())
+        with torch.inference_mode(), self._threads():
+            multimask, batch_size = "all" if multimask_output else False, AdaptiveBatch(PROMPTS_AT_ONCE, "prompt")
+            prediction = segment_prompts(self.model, read, [transform], [prompts], multimask, batch_size)
+            return masks_and_boxes(prediction, transform, self.model.mask_threshold)
 
     @staticmethod
     def remove_small_regions(masks: Tensor, min_area: float = 0, nms_thresh: float = 0.7) -> tuple[Tensor, Tensor]:
@@ -307,93 +290,92 @@ class Predictor(Loop):
         """
         return remove_small_regions(masks, min_area, nms_thresh)
 
-    # What the answer is made of
-
-    def _with_defaults(self, said: dict[str, Any]) -> dict[str, Any]:
-        """What was said of everything, and what suits the rules and the network where nothing was."""
-        fitting = defaults(self.plain, said.get("rules", Settings.rules), self.device)
-        own = {name: value for name, value in fitting.items() if name in BY_NETWORK.get(self.plain.variant, ())}
-        if self.args.verbose and own.keys() - said.keys():
-            spelled = ", ".join(f"{name}={value}" for name, value in own.items() if name not in said)
-            host.say_once(f"Everything with {self.plain.variant}: {spelled}, unless you say otherwise.")
-        return {**fitting, **said}
-
-    def _frames(self, im: Tensor, said: dict[str, Any]) -> tuple[Tensor, list[Frame]]:
-        """The batch in hand, picture by picture, each with its own prompts; without those whose prompts are wrong."""
-        if self.batch is None:
-            raise RuntimeError("There is no picture yet: give a source, or call set_image(picture) first.")
-        paths, originals, *_ = self.batch
-        pictures, views = host.pictures(originals), self._views(im, originals)
-        spellings = {name: said.get(name) for name in arguments.PROMPTS}
-        schedule = PictureSchedule(host.picture_count(self.dataset), **spellings)
-        numbers = getattr(self.dataset, "numbers", None) or range(self.seen, self.seen + len(paths))
-        rows = [self._prompted(schedule, *row) for row in zip(numbers, pictures, paths, views, strict=True)]
-        im, frames = self._kept(im, rows)
+    def _prompted_images(self, im: Tensor, given: dict[str, Any]) -> tuple[Tensor, list[PromptedImage]]:
+        """The input and the images of the current batch with their prompts, without those whose prompts are wrong."""
+        images = self._batch_images(im)
+        prompts = ImagePrompts(RawPrompts.from_options(given), image_count(self.dataset))
+        indices = getattr(self.dataset, "indices", None) or range(self.seen, self.seen + len(images))
+        im, images = self._without_skipped(im, with_prompts(images, indices, prompts, self._image_errors))
         if self.prompter is not None:
-            found = self.prompter.prompts_of([frame.picture for frame in frames], [frame.prompts for frame in frames])
-            frames = [replace(frame, prompts=few) for frame, few in zip(frames, found, strict=True)]
-        return im, frames
+            found = self.prompter.prompts_of([image.image for image in images], [image.prompts for image in images])
+            images = [replace(image, prompts=few) for image, few in zip(images, found, strict=True)]
+        return im, images
 
-    def _kept(self, im: Tensor, rows: Sequence[Frame | None]) -> tuple[Tensor, list[Frame]]:
-        """The batch in hand without the pictures that are None here."""
-        absent = [i for i, row in enumerate(rows) if row is None]
-        if absent:
-            im = im[[i for i, row in enumerate(rows) if row is not None]]
-            self._leave_out(absent)
-        return im, [row for row in rows if row is not None]
+    def _without_skipped(
+        self, im: Tensor, images: Sequence[PromptedImage | None]
+    ) -> tuple[Tensor, list[PromptedImage]]:
+        """The input and the images of the current batch without those that are None."""
+        kept = [image for image in images if image is not None]
+        if len(kept) < len(images):
+            im = im[[i for i, image in enumerate(images) if image is not None]]
+            self._drop_images([i for i, image in enumerate(images) if image is None])
+        return im, kept
 
-    def _prompted(
-        self, schedule: PictureSchedule, number: int, picture: np.ndarray, path: str, view: View
-    ) -> Frame | None:
-        """One picture with its prompts; None where those do not fit it.
+    @property
+    def _image_errors(self) -> ErrorPolicy:
+        """Where images are noted whose prompts do not fit: on streams and tensors they end the run."""
+        return self.errors if isinstance(self.dataset, ImageLoader) else ErrorPolicy("raise")
 
-        Raises:
-            PromptError: they are wrong on every picture, or on a stream; or RoomError, they are too many.
-        """
-        try:
-            return Frame(picture, path, view, schedule.prompts_of(number, path, view.picture))
-        except (PromptError, RoomError) as error:
-            if isinstance(error, PromptError):
-                schedule.check_shared()
-            if not isinstance(self.dataset, Items):
-                raise
-            self.faults.meet(path, error)
-            return None
+    def _segment(self, im: Tensor, images: list[PromptedImage], multimask: Any, given: dict[str, Any]) -> Prediction:
+        """Encode and decode `batch` images at a time, so that a long list never holds more features than that."""
+        on_cpu, embedding, tile = self.device.type == "cpu", given.get("embedding"), given.get("tile")
+        if on_cpu:  # a GPU that is full says so by itself
+            fitting = fitting_images(images, self._image_errors, 3 if multimask == "all" else 1, self._options)
+            im, images = self._without_skipped(im, fitting)
+        if tile:
+            refuse_tiles(embedding, tile, self._options.keep_logits)
+            how = self._option("overlap"), multimask, self.prompts_at_once, self.args.verbose
+            return segment_in_tiles(PromptTiles(self.model, self.preprocess, self.resize, tile, *how), images, im)
+        known = self._known_features(im) if embedding is None else None
+        parts = [] if images else [Prediction.empty(im)]
 
-    def _views(self, im: Tensor, originals: list[np.ndarray] | Tensor) -> list[View]:
-        network = (im.shape[-2], im.shape[-1])
-        shapes = [picture.shape[-2:] if isinstance(picture, Tensor) else picture.shape[:2] for picture in originals]
-        return [View((height, width), network, self.resize) for height, width in shapes]
+        def segment(part: slice) -> None:
+            few = images[part]
+            features = self._encode(im[part], few, embedding) if known is None else known
+            transforms, prompts = [image.transform for image in few], [image.prompts for image in few]
+            prediction = segment_prompts(self.model, features, transforms, prompts, multimask, self.prompts_at_once)
+            prediction.image_index += part.start
+            prediction.memory_checked = on_cpu
+            parts.append(prediction)
 
-    def _in_slices(self, im: Tensor, frames: list[Frame], multimask: Any, embedding: Any) -> Prediction:
-        """Encode and answer `batch` pictures at a time, so that a long list never holds more features than that."""
-        if self.device.type == "cpu":  # a GPU that is full says so by itself
-            faults = self.faults if isinstance(self.dataset, Items) else Faults("raise")
-            im, frames = self._kept(im, with_room(frames, faults, 3 if multimask == "all" else 1, self._finish()))
-        parts = [Prediction.of_nothing(im)] if not frames else []
+        self.images_at_once.run(len(images), segment)
+        return Prediction.cat(parts, images)
 
-        def answer(some: slice) -> None:
-            few = frames[some]
-            features = self._features(im[some], few, embedding)
-            views, prompts = [frame.view for frame in few], [frame.prompts for frame in few]
-            answers = answer_prompts(self.model, features, views, prompts, multimask, self.prompts_at_once)
-            parts.append(answers.moved_by(some.start))
+    def _encode(self, im: Tensor, images: Sequence[PromptedImage], embedding: Any) -> Features:
+        """The features of some images: those of an embedding, or encoded now, all in one go."""
+        if embedding is None:
+            return self.model.encode(im)
+        features = embedded_features(embedding, self.fp32_model, images, self.image_is_blank)
+        return features.to(self.device, self.torch_dtype)
 
-        self.pictures_at_once.of(len(frames), answer)
-        return Prediction.cat(parts, prompts=[frame.prompts for frame in frames])
+    def _known_features(self, im: Tensor) -> Features | None:
+        """The features of an input if it is that of the image given to `set_image`."""
+        return read_features(self.features) if self.features is not None and im is self.im else None
 
-    def _features(self, im: Tensor, frames: list[Frame], embedding: Any) -> Features:
-        """The features of some pictures: given, kept by `set_image`, or encoded now, all in one go."""
-        if embedding is not None:
-            given = embedding if isinstance(embedding, Embedding) else Embedding.load(embedding)
-            picture = frames[0].picture if frames[0].picture.any() else None  # black: the picture is not at hand
-            given.check(self.plain, picture, frames[0].view)
-            return given.features.to(self.device, self.torch_dtype)
-        known = self._known_features()
-        return read_features(self.get_im_features(im)) if known is None else known
 
-    def _known_features(self) -> Features | None:
-        """The features kept by `set_image`, if the picture in hand is still that one."""
-        if self.features is None or self._key(self.batch[1]) != self._shown:
-            return None
-        return read_features(self.features)
+class SAM2Predictor(Predictor):
+    """Segment images with SAM 2 or 2.1: a `Predictor` that refuses other networks.
+
+    Its features are {"image_embed": (F, C, h/16, w/16), "high_res_feats": [(F, C/8, h/4, w/4), (F, C/4, h/8, w/8)]},
+    the no-memory embedding added.
+    """
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        super().__init__(cfg, overrides, _callbacks)
+        self.objects_at_once = AdaptiveBatch(PROMPTS_AT_ONCE, "object")  # found by their memories; fewer on a full GPU
+
+    def setup_model(self, model: nn.Module | str | None = None, verbose: bool = True) -> None:
+        """Load a SAM 2 network; CheckpointError for a SAM one."""
+        super().setup_model(model, verbose)
+        if not isinstance(self.model, SAM2Model):
+            raise CheckpointError(
+                f"{type(self).__name__} runs SAM 2 and 2.1, not {self.model.variant or type(self.model).__name__}: "
+                "use Predictor, or samplug.SAM, which chooses by itself."
+            )
+
+    @property
+    def network(self) -> SAM2Model:
+        """The model, typed as the SAM 2 network that it is; RuntimeError before it is loaded."""
+        if not isinstance(self.model, SAM2Model):
+            raise RuntimeError("The network is not loaded: call setup_model() first, or predict.")
+        return self.model

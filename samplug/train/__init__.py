@@ -1,4 +1,4 @@
-"""Training of the small bundled network on procedural pictures: `python -m samplug.train --help`.
+"""Training: `fit` is the loop behind `SAM.train`; `python -m samplug.train` trains the small network.
 
-Needs torch, numpy and OpenCV; no photograph and no download.
+The small network is trained on drawn images: no photograph and no download is needed.
 """

@@ -1,99 +1,116 @@
-"""`python -m samplug.train`: every choice a flag."""
+"""`python -m samplug.train`: the bundled network, from nothing or with `model=` from a file, on drawn data.
+
+It is `samplug train` with other defaults, and leaves a file to ship. Options of older releases, which stand in the
+card of the bundled network, are understood too.
+"""
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import json
 import shlex
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from .check import look
-from .run import Leg, ship, train
-from .settings import Settings
-from .trainer import Diverged, Trainer
+import torch
 
-LICENCE = "AGPL-3.0-or-later"
-DATA = "procedural pictures and clips of samplug.train; no photograph was used"
-TESTS = (
-    ("unseen plain scenes", 0.0, False),
-    ("unseen scenes", 0.5, False),
-    ("unseen cluttered scenes", 1.0, False),
-    ("unseen families, cluttered", 1.0, True),
-)
-PICTURES_ONLY = "Pictures only: the memory's networks hold their initial values, so this file does not track yet."
-TRACKS = "Pictures and clips: clicks and boxes on pictures, and objects followed through memory."
+from samplug.checkpoints.load import load_model, save_model
+from samplug.cli.main import exit_codes
+from samplug.cli.modes import argument_errors, train
+from samplug.cli.parse import merge, read_options, read_value
+from samplug.files.atomic import atomic_write
+from samplug.train.settings import TrainSettings
 
+PROGRAM, WEIGHTS, LICENCE = "python -m samplug.train", "samplug-nano.pt", "AGPL-3.0-or-later"
+DEFAULTS = """data=scenes learn=all epochs=10 patience=0 batch=8 objects=4 frames=8 corrections=1 imgsz=128 lr0=0.001
+    warmup_epochs=0.5 cooldown=0.4 level=[0.05,0.5] save_dir=runs/nano exist_ok=True"""
 
-def parser() -> argparse.ArgumentParser:
-    """All flags: the settings, then where and how the leg runs."""
-    made = argparse.ArgumentParser(
-        prog="python -m samplug.train",
-        description="Train the small network on procedural pictures. Interrupted, the same command goes on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    for choice in fields(Settings):
-        flag = "--" + choice.name.replace("_", "-")
-        made.add_argument(flag, type=type(choice.default), default=choice.default, help=choice.metadata["help"])
-    made.add_argument(
-        "--folder", type=Path, default=Path("runs/nano"), help="checkpoints, curves and the finished file"
-    )
-    made.add_argument(
-        "--init", type=Path, default=None, help="begin with the weights of this checkpoint or shipped file"
-    )
-    made.add_argument("--device", default="cpu", help="where to train, as torch names it")
-    made.add_argument("--workers", type=int, default=1, help="processes that draw scenes ahead; 0: none")
-    made.add_argument("--minutes", type=float, default=0.0, help="stop after so many, to go on later; 0: never")
-    made.add_argument("--save-every", type=float, default=90.0, help="seconds between checkpoints")
-    made.add_argument("--say-every", type=int, default=25, help="steps between lines")
-    made.add_argument("--check-every", type=int, default=200, help="steps between looks at unseen scenes; 0: none")
-    made.add_argument("--check-pictures", type=int, default=24, help="unseen scenes looked at")
-    made.add_argument("--final-pictures", type=int, default=200, help="unseen scenes looked at for the card")
-    return made
+# Options of older releases: those with another name, those that are fixed now, and those that others follow from.
+RENAMED = {"folder": "save_dir", "init": "model", "prompts": "objects", "decay": "weight_decay", "clip": "max_norm"}
+RENAMED |= {"average": "ema", "rounds": "corrections"}
+FIXED = {"corrections": 0.4, "presence": 2, "balance": 0.3, "every_mask": 0, "probe": 1, "padded": 0.5, "objects": 3}
+FIXED |= {"given": 0, "views": 1, "scenes": 0}
+COMPUTED: dict[str, Any] = {"size": 128, "largest": 128, "pictures": 8, "steps": 2000, "warmup": 100, "minutes": 0}
+COMPUTED |= {"level": 0.05, "level_end": 0.5, "rate": 0.001, "trunk_rate": 0.001, "precision": "float32"}
+EPOCH = 200  # steps
 
 
-def main(words: list[str] | None = None) -> int:
-    """Train, look, write the file and its card; returns the exit code."""
-    words = sys.argv[1:] if words is None else words
-    flags = parser().parse_args(words)
-    settings = Settings(**{choice.name: getattr(flags, choice.name) for choice in fields(Settings)})
-    leg = Leg(
-        flags.folder,
-        begin=flags.init,
-        device=flags.device,
-        workers=flags.workers,
-        minutes=flags.minutes,
-        save_every=flags.save_every,
-        say_every=flags.say_every,
-        check_every=flags.check_every,
-        check_pictures=flags.check_pictures,
-    )
-    try:
-        trainer = train(settings, leg)
-    except (Diverged, ValueError) as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    path = ship(trainer, flags.folder, about(trainer, words, flags.final_pictures))
-    print(f"{path} is ready.")
-    return 0
+def main(args: list[str] | None = None) -> None:
+    """Train, and write the finished weights in half precision with their card beside them."""
+    given = sys.argv[1:] if args is None else args
+    with exit_codes(PROGRAM):
+        arguments = translated(merge(given))
+        if "help" in arguments:
+            print("\n".join([f"    {PROGRAM} model=FILE …, without model= from nothing; beside", DEFAULTS, ""]))
+            print("\n".join(TrainSettings.help()))
+            return
+        names = {each.partition("=")[0] for each in arguments}
+        from_nothing = [] if names & {"model", "pretrained"} else ["pretrained=False"]
+        defaults = ["save_dir=runs/nano"] if "resume" in names else [*DEFAULTS.split(), *from_nothing]
+        arguments = [*defaults, *arguments]
+        train(arguments, PROGRAM)
+        options = read_options(arguments, TrainSettings.accepted())
+        if not options.get("dry"):
+            last = options.get("resume")
+            folder = Path(last).parent.parent if isinstance(last, str) else Path(options["save_dir"])
+            write_shipped(folder, shlex.join(["python", "-m", "samplug.train", *given]))
 
 
-def about(trainer: Trainer, words: list[str], pictures: int) -> dict[str, Any]:
-    """What a reader of the file wants to know beyond the settings."""
-    model = trainer.model
-    model.load_state_dict(trainer.averaged())
-    side = model.image_size[0]
-    metrics: dict[str, Any] = {"pictures": pictures, "side": side}
-    for name, level, held_out in TESTS:
-        found = look(model, side, level=level, count=pictures, held_out=held_out)
-        metrics[name] = {key: round(value, 4) for key, value in found.items()}
-    print(json.dumps(metrics, indent=2))
-    state = TRACKS if any(leg["settings"].get("clips") for leg in trainer.legs) else PICTURES_ONLY
-    command = shlex.join(["python", "-m", "samplug.train", *words])
-    return {"data": DATA, "state": state, "command": command, "metrics": metrics, "licence": LICENCE}
+def translated(args: list[str]) -> list[str]:
+    """Arguments with options of older releases, `--name value` or `--name=value`, as `name=value` of today.
+
+    Raises:
+        UsageError: an option chose what cannot be chosen any more.
+    """
+    old, arguments, rest = {}, [], iter(args)
+    for arg in rest:
+        if arg.startswith("--") and arg != "--help":
+            name, equals, text = arg[2:].partition("=")
+            old[name.replace("-", "_")] = read_value(name, text if equals else next(rest, ""))
+        else:
+            arguments.append(arg.lstrip("-"))
+    with argument_errors():
+        return [*(f"{name}={value}" for name, value in (of_old(old) if old else {}).items()), *arguments]
+
+
+def of_old(old: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of today for options of older releases, some of which had other units."""
+    was = {**COMPUTED, **old}
+    for name, value in was.items():
+        if name in COMPUTED and isinstance(value, str) and name != "precision":
+            raise ValueError(f"--{name}={value}. Expected a number.")
+    for name, value in {**FIXED, "clips_at_once": was["pictures"] // 4}.items():
+        if was.pop(name, value) != value:
+            raise ValueError(f"--{name}={old[name]} cannot be chosen any more. Expected {value}, or no --{name}.")
+    least, most = was["size"], max(was["largest"], was["size"])
+    epochs = max(1, was["steps"] // EPOCH)
+    new = {
+        "imgsz": (least + most) // 2,
+        "multi_scale": (most - least) / (most + least),
+        "batch": max(1, round(was["pictures"] * (2 * least / (most + least)) ** 2)),
+        "epochs": epochs,
+        "steps": was["steps"] // epochs,
+        "warmup_epochs": was["warmup"] * epochs / max(was["steps"], 1),
+        "level": [was["level"], was["level_end"]],
+        "lr0": was["rate"],
+        "encoder_rate": was["trunk_rate"] / (was["rate"] or 1),
+        "amp": "bf16" if was["precision"] == "bfloat16" else False,
+        "time": was["minutes"] / 60 or None,
+    }
+    return new | {RENAMED.get(name, name): value for name, value in old.items() if name in was and name not in COMPUTED}
+
+
+def write_shipped(folder: Path, command: str) -> None:
+    """Write the best weights of a run as they are shipped: in half precision, with a card in and beside the file."""
+    best = folder / "weights" / "best.pt"
+    content = torch.load(best, map_location="cpu", weights_only=True)
+    card = {"network": "samplug-nano", "command": command, "licence": LICENCE, **content["card"]}
+    save_model(folder / WEIGHTS, load_model(best), content["config"], card=card)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()  # a file cannot hold its own
+    with atomic_write((folder / WEIGHTS).with_suffix(".json")) as file:
+        file.write_text(json.dumps({"sha256": digest, **card}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

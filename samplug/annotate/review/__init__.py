@@ -1,0 +1,1 @@
+"""What to look at first: the review list and its contact sheet."""

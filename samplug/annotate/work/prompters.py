@@ -1,0 +1,75 @@
+"""Where the objects are: a detector, labels that exist, prompts in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samplug.annotate.plan import Source
+from samplug.data.formats import read_labels
+from samplug.data.label_boxes import LabelBoxes
+from samplug.errors import JobError
+from samplug.host import BasePredictor
+from samplug.predict.detector import Detector
+from samplug.prompts.objects import Prompts
+from samplug.prompts.per_frame import join_objects
+from samplug.prompts.per_image import ImagePrompts
+from samplug.prompts.raw import RawPrompts, from_json
+from samplug.transforms import Size
+
+Prompter = Callable[[Sequence[np.ndarray], Sequence[Source]], list[Prompts]]  # of BGR images (H, W, 3), from files
+Find = Callable[[Source, Size], Prompts]  # of one image (H, W)
+
+
+def prompter_of(given: Any, predictor: type[BasePredictor], device: Any, conf: float) -> Prompter | None:
+    """A prompter from whatever `prompter=` takes; None for everything.
+
+    Raises:
+        JobError: a file or folder that holds neither labels nor prompts.
+    """
+    if given is None:
+        return None
+    path = Path(given) if isinstance(given, str | Path) else None
+    find = None if path is None else prompts_in(path)
+    if find is not None:
+        return lambda images, sources: [
+            find(source, image.shape[:2]) for source, image in zip(sources, images, strict=True)
+        ]
+    detector = Detector(given if path is None else {"model": given, "conf": conf}, predictor, device)
+    return lambda images, sources: [join_objects(found) for found in detector.detect(images)]
+
+
+def prompts_in(path: Path) -> Find | None:
+    """What a file or folder says of images: labels that exist, or prompts by name; None if it is a detector's."""
+    content = from_json(path) if path.suffix == ".json" else None
+    if content == []:
+        raise JobError(f"prompter={path} is an empty list. Expected labels, or prompts by file name.")
+    if (records := read_labels(path, content)) is not None:
+        return boxes_in(LabelBoxes.of_records(records))
+    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        return boxes_in(LabelBoxes.of_coco(path, content))
+    if content is not None:
+        return prompts_by_name(content)
+    return boxes_in(LabelBoxes.of_yolo(path)) if path.is_dir() or path.suffix in (".yaml", ".yml") else None
+
+
+def boxes_in(labels: LabelBoxes) -> Find:
+    """The boxes of labels that exist as prompts with their classes."""
+
+    def find(source: Source, size: Size) -> Prompts:
+        boxes, classes = labels.boxes_of(source.name, source.path, size)
+        return Prompts.read(bboxes=boxes, cls=classes, names=labels.names, shape=size)
+
+    return find
+
+
+def prompts_by_name(content: Any) -> Find:
+    """The prompts under an image's name in the job, else under its path or file name."""
+    prompts = ImagePrompts(RawPrompts(prompts=content))
+    by_file = prompts.by_file
+    if by_file is None:
+        raise JobError('prompter=*.json. Expected prompts by file name, {"a.jpg": {"bboxes": …}}, or COCO\'s lists.')
+    return lambda source, size: prompts.for_image(0, source.name if source.name in by_file else source.path, size)

@@ -1,0 +1,1 @@
+"""Networks in files: load, save, and recognise them by their tensors."""

@@ -1,0 +1,1 @@
+"""The command line: `samplug …` and `yolo sam …`."""

@@ -1,0 +1,1 @@
+"""Readers of users' data sets: images, videos and their masks."""

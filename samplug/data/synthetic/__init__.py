@@ -1,0 +1,1 @@
+"""Drawn images and clips with exact masks."""

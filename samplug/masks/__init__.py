@@ -1,0 +1,1 @@
+"""Functions of masks: resizing, boxes, IoU, regions, storage."""

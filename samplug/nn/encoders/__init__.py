@@ -1,0 +1,1 @@
+"""The image encoders: ViT, TinyViT, Hiera with its FPN."""

@@ -1,0 +1,1 @@
+"""Segment everything: grids of clicks, crops, tiles."""

@@ -1,0 +1,1 @@
+"""Objects prompted on some images and found in others."""

@@ -1,0 +1,1 @@
+"""From masks to Ultralytics' `Results`, and to files."""

@@ -1,0 +1,1 @@
+"""Objects tracked through videos, streams and cameras."""

@@ -1,0 +1,1 @@
+"""Prompts in every spelling: read, checked, batched for the decoder."""

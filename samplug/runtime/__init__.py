@@ -1,0 +1,1 @@
+"""How a network computes: precision, compilation, batch sizes that adapt to memory."""

@@ -1,0 +1,1 @@
+"""What predictors run over: images, videos, streams."""
