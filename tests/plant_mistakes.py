@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,9 +34,10 @@ from planted.videos import VIDEOS
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("samplug", "tests", "examples", "pyproject.toml", "README.md", "LICENSE")
-LIMIT = 900  # seconds that one run of tests may take, beside others too
+LIMIT = 600  # seconds that one run of tests may take, beside others too
 STUCK = 240  # seconds after which a test shows where it stands
-GREEN, RED = 0, 1  # exit statuses of pytest
+GREEN, RED, LATE = 0, 1, -signal.SIGKILL  # exit statuses of pytest, and of what was ended
+STUCK_AT_FIRST = "stuck at first:"  # begins the line about a run that was repeated
 CONTEXT = multiprocessing.get_context("forkserver")  # a process a defect, from one that has imported the slow packages
 CONTEXT.set_forkserver_preload(["torch", "torchvision", "cv2", "pytest"])
 
@@ -54,8 +55,20 @@ class Outcome:
 DEFECTS = (*DOORS, *NETWORKS, *VIDEOS, *RESULTS, *LABELS, *JOBS, *TRAINING, *TRAINING_DATA, *LEARNING)
 
 
-def check(tests: Iterable[str], defect: Defect | None = None) -> tuple[int, str]:
-    """Run tests in a copy of the project with a defect in it: pytest's exit status, and the test that failed."""
+def check(tests: Sequence[str], defect: Defect | None = None) -> tuple[int, str]:
+    """Run tests in a copy of the project with a defect in it: pytest's exit status, and the test that failed.
+
+    A run without an end is repeated once: it is the machine's or a test's fault, and `said` names it.
+    """
+    status, said = run(tests, defect)
+    if status != LATE:
+        return status, said
+    print(f"{STUCK_AT_FIRST} {said}", flush=True)
+    return run(tests, defect)
+
+
+def run(tests: Sequence[str], defect: Defect | None) -> tuple[int, str]:
+    """As `check`, once; LATE for a run without an end."""
     with tempfile.TemporaryDirectory(prefix="samplug-defect-") as name:
         folder = Path(name)
         copy_project(folder)
@@ -71,9 +84,17 @@ def check(tests: Iterable[str], defect: Defect | None = None) -> tuple[int, str]
         process.join()
         lines = output.read_text(errors="replace").splitlines()
         if late:
-            return -signal.SIGKILL, "\n".join([f"no end after {LIMIT} s, the last lines:", *lines[-60:]])
+            return LATE, f"no end after {LIMIT} s: {standing(lines, folder)}"
         failed = [line.split(" ", 1)[1].split(" - ")[0] for line in lines if line.startswith(("FAILED ", "ERROR "))]
         return int(process.exitcode or 0), (failed or lines or ["nothing"])[-1]
+
+
+def standing(lines: Sequence[str], folder: Path) -> str:
+    """The test that pytest began last, and the lines of ours that its threads were in when it had been stuck."""
+    begun = [line for line in lines if "::" in line and not line.startswith(" ")]
+    frames = [line for line in lines if f'File "{folder}/' in line]
+    own = [line.replace(f"{folder}/", "").strip() for line in (*begun[-1:], *frames)]
+    return "; ".join(dict.fromkeys(own)) or "nothing was begun"
 
 
 def run_pytest(folder: Path, tests: Sequence[str], output: Path) -> None:
@@ -87,7 +108,7 @@ def run_pytest(folder: Path, tests: Sequence[str], output: Path) -> None:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
         stuck = ["-o", f"faulthandler_timeout={STUCK}"]
-        status = pytest.main(["-x", "--tb=no", "-p", "no:cacheprovider", *stuck, *tests])
+        status = pytest.main(["-vv", "-x", "--tb=no", "-p", "no:cacheprovider", *stuck, *tests])
         sys.stdout.flush()
     os._exit(int(status))  # threads of a failed test would be waited for
 

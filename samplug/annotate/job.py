@@ -184,6 +184,9 @@ class Job:
                 if error.errno not in FULL:
                     raise
                 raise self._full_disk(error) from error
+            except KeyboardInterrupt:
+                LOGGER.info(f"\nInterrupted: annotate out={self.out} goes on.")
+                raise
 
     def _named(self, stem: str, suffix: str = "") -> str:
         """The name of a file of this part of the job."""

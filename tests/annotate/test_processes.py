@@ -215,6 +215,7 @@ def test_ctrl_c_once_finishes_what_is_annotated_and_twice_stops(folder, nano_fil
     start = time.monotonic()
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode != 0 and "KeyboardInterrupt" in ended.stderr and time.monotonic() - start < 50
+    assert f"annotate out={out} goes on" in ended.stdout + ended.stderr
     assert len(list((out / "records").rglob("*.gz"))) == done and not (out / "lock").exists()
     journals = [path.read_text() for path in (out / "journal").iterdir()]
     assert all(text.endswith('["stop"]\n') for text in journals) and len(journals) == (times == 2)

@@ -89,9 +89,8 @@ def open_sets(settings: Any, input_size: Size, tracks: bool = True, ranks: Ranks
     if val is None or settings.val_data is None and _paths(val) == _paths(train):
         rows, held, by = _split(train, rows, settings)
         sets.val, val_facts = _subset(train, held), [facts[row] for row in held]
-        sets.lines.append(
-            f"There is no split {settings.split}: {settings.holdout:.0%} are held out, whole groups by {by}."
-        )
+        missing = f"There is no split {settings.split}" if val is None else f"{settings.split} has the images of train"
+        sets.lines.append(f"{missing}: {settings.holdout:.0%} are held out, whole groups by {by}.")
     else:
         sets.val, val_facts = val, ranks.first(lambda: _check(val, VAL, settings, input_size))
         if not any(each.visible for of_item in val_facts for each in of_item):

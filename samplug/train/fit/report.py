@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from samplug.files.atomic import atomic_write
+from samplug.train.fit.evaluation import MOST_OBJECTS
 
 FORGOTTEN = 0.02  # from which a loss on the anchor set is pointed out
 LABELS = {"click1": "1 click", "click3": "3 clicks", "box": "box", "J&F": "videos, J&F"}
@@ -56,11 +57,16 @@ class TrainReport:
         with atomic_write(self.save_dir / "report.json") as file:
             file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
+    def _best(self) -> str:
+        scores = "the mean of 1 click and box" if {"click1", "box"} & self.after.keys() else "J&F"
+        if self.best_epoch:
+            best = f"epoch {self.best_epoch} of {self.epochs} is the best by {scores}"
+        else:
+            best = f"none of {self.epochs} epochs is better than the untouched network by {scores}: it was kept"
+        return f"{best} (before and after; at most {MOST_OBJECTS} objects an image: `val` measures all)"
+
     def __str__(self) -> str:
-        best = f"epoch {self.best_epoch} of {self.epochs} is the best"
-        if self.best_epoch == 0:
-            best = f"none of {self.epochs} epochs is better than the untouched network, which was kept"
-        lines = [f"{best} (mean IoU before and after training)"]
+        lines = [self._best()] if self.after else [f"{self.epochs} epochs; nothing was measured (val=False)."]
         lines += _rows("", self.before, self.after)
         lines += _rows("kept: ", self.kept_before, self.kept)
         lost = max((self.kept_before[name] - value for name, value in self.kept.items()), default=0.0)

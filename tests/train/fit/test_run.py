@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_an_anchor_is_measured_before_and_after(finished):
     _, report = finished
     assert (report.kept_before, report.kept) == (report.before, report.after)
     assert "kept: box" in str(report)
+
+
+def test_the_table_says_by_what_an_epoch_is_the_best(finished):
+    _, report = finished
+    best = f"epoch {report.best_epoch} of 2 is the best" if report.best_epoch else "none of 2 epochs is better"
+    first = str(report).splitlines()[0]
+    assert first.startswith(best) and "by the mean of 1 click and box" in first
+    unmeasured = replace(report, before={}, after={}, kept={}, kept_before={})
+    assert str(unmeasured).startswith("2 epochs; nothing was measured")
 
 
 def test_epoch_0_is_the_untouched_network_measured_as_val_measures(finished, nano_file, drawn_set, tmp_path):
