@@ -245,8 +245,7 @@ def check_names(names: Iterable[str], known: Collection[str], taker: str) -> Non
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
-            mode = "" if taker == "predict" else f"{taker} "
-            takes = f"It takes {', '.join(known)}." if len(known) <= len(OWN) else f"`yolo sam {mode}help` lists them."
+            takes = f"It takes {', '.join(known)}." if len(known) <= len(OWN) else "`yolo sam help` lists them."
             hint = f"Did you mean {' or '.join(near)}?" if near else takes
             raise TypeError(f"{name!r} is not an argument of {taker}. {hint}")
 

@@ -161,8 +161,6 @@ def test_a_near_miss_is_answered_with_the_name_that_was_meant(model, verb, near,
 def test_a_name_that_is_near_nothing_is_answered_in_one_line(model):
     with pytest.raises(TypeError, match="'qqqq' is not an argument of predict. `yolo sam help` lists them."):
         model.predict(IMAGE, qqqq=1)
-    with pytest.raises(TypeError, match="'qqqq' is not an argument of val. `yolo sam val help` lists them."):
-        model.val(qqqq=1)
 
 
 @pytest.mark.parametrize("device", [0, "0", 1, [0], [0, 1], "0,1", "cuda", "cuda:0"])

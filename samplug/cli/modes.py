@@ -66,7 +66,7 @@ def command(
             print("\n".join([*(f"    {program} {example}" for example in examples), "", *known.help()]))
             return
         accepted = known.accepted()
-        options = read_settings(args, {"model": None, **accepted})
+        options = read_settings(args, {"model": None, **accepted}, name)
         with argument_errors():
             chosen = known.read({each: value for each, value in options.items() if each != "model" or each in accepted})
         with user_errors():

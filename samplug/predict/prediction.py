@@ -80,7 +80,12 @@ def report_unused_files(options: dict[str, Any], dataset: Any) -> None:
     if unused := prompts.unused_files(dataset.files):
         example = Path(dataset.files[0]).name
         report_slip(f"prompts: {unused}. Expected paths or names of files, such as {example!r}.")
-    if without := prompts.files_without(dataset.files):
+    report_files_without(prompts, dataset.files)
+
+
+def report_files_without(prompts: ImagePrompts, files: Sequence[str]) -> None:
+    """Report the files of a source for which prompts by file have no entry."""
+    if without := prompts.files_without(files):
         names = ", ".join(Path(file).name for file in without[:LISTED_NAMES])
         more = f" and {len(without) - LISTED_NAMES} more" if len(without) > LISTED_NAMES else ""
         LOGGER.warning(f"prompts: no entry, and so no rows, for {names}{more}.")

@@ -15,7 +15,7 @@ from samplug.arguments import OWN
 from samplug.cli import main
 from samplug.cli.main import is_for_sam
 from samplug.cli.modes import MODES, run_sam, user_errors
-from samplug.cli.parse import HOST_MODES, host_defaults, merge, read, read_value
+from samplug.cli.parse import HOST_MODES, host_defaults, merge, read, read_settings, read_value
 from samplug.errors import UsageError
 
 
@@ -145,7 +145,9 @@ def test_a_near_miss_is_named():
     assert refused("pointz=1") == "'pointz' is not an argument. Similar arguments: points."
     assert "bboxes" in refused("bbox=[[1,2,3,4]]")
     assert "predict" in refused("predct")
-    assert "samplug help" in refused("qqqq")
+    assert "`samplug help`" in refused("qqqq")
+    with pytest.raises(UsageError, match="'qqqq' is not an argument. `samplug val help` lists the arguments."):
+        read_settings(["qqqq=1"], {"data": None}, "val")
 
 
 def test_boxes_is_not_mistaken_for_bboxes():

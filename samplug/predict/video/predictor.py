@@ -20,7 +20,7 @@ from samplug.predict.base import NO_VIDEO
 from samplug.predict.detector import Detector, Everything
 from samplug.predict.embedded import refuse_embedding
 from samplug.predict.image import Predictor, SAM2Predictor
-from samplug.predict.prediction import Prediction, public_features
+from samplug.predict.prediction import Prediction, public_features, report_files_without
 from samplug.predict.results.objects import video_confidence
 from samplug.predict.video.detections import detect_objects
 from samplug.predict.video.stream import (
@@ -95,6 +95,7 @@ class SAM2VideoPredictor(SAM2Predictor):
             report_slip("tile=: without effect, as memory follows objects in whole frames. track=False has tiles.")
         if isinstance(self.dataset, VideoLoader):
             self.dataset.frame_order = self._frame_order
+            report_files_without(self._video_prompts(self.run_options).per_video, self.dataset.files)
         else:
             check_stream_options(self._option("start"), self._option("reverse"))
         self.frames_at_once = AdaptiveBatch.of_images(self.device, 1, self.dataset.bs, "frame")

@@ -128,7 +128,7 @@ def test_prompted_frames_are_remembered_as_0_and_1_also_with_a_ready_network(nan
 # ------------------------------------------------------------------ sources
 
 
-def test_every_video_of_a_folder_starts_clean(network, frames, tmp_path):
+def test_every_video_of_a_folder_starts_clean(network, frames, tmp_path, capture_log):
     first, second = frames[:3], [frame[:, ::-1] for frame in frames[3:6]]
     write_video(tmp_path / "a.avi", first)
     write_video(tmp_path / "b.avi", second)
@@ -139,6 +139,8 @@ def test_every_video_of_a_folder_starts_clean(network, frames, tmp_path):
     named = list(follow(network, str(tmp_path), prompts={"b.avi": {"bboxes": [OTHER], "obj_ids": [8]}}))
     assert [result.obj_ids for result in named[:3]] == [(), (), ()]
     assert alike(named[3:], follow(network, second, bboxes=[OTHER], obj_ids=[8]))
+    (line,) = [line for line in capture_log if "no entry" in line]
+    assert line.endswith("prompts: no entry, and so no rows, for a.avi.")
 
 
 def test_a_stride_reports_true_frame_numbers(network, frames, tmp_path):
