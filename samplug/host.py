@@ -30,6 +30,7 @@ from ultralytics.utils.torch_utils import select_device as _select_device
 
 from samplug.arguments import IGNORED
 from samplug.errors import CheckpointError, SourceError, one_line, report_slip
+from samplug.values import check_folder
 
 __all__ = ["DEFAULT_CFG", "DEFAULT_CFG_DICT", "LOGGER", "NUM_THREADS", "TQDM", "BasePredictor", "LetterBox", "Model"]
 __all__ += ["Results", "get_cfg", "imread"]  # what is Ultralytics' and others import from here
@@ -38,6 +39,7 @@ PIL_FORMATS = (  # those that PIL decodes by itself
     *("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "PPM", "PSD", "QOI"),
     *("SGI", "DDS", "ICNS", "ICO", "PCX", "TGA"),
 )
+FOLDER_OPTIONS = ("project", "name", "exist_ok", "save_dir", "task", "mode")  # what a run's folder follows from
 STREAM_METHODS = "preprocess pre_transform inference postprocess setup_model setup_source write_results"
 
 
@@ -148,7 +150,14 @@ def chosen_batch(arguments: dict[str, Any]) -> int | None:
 
 def run_folder(**arguments: Any) -> Path:
     """Choose the folder of a run as the host does, from task, mode, project, name, exist_ok and save_dir."""
-    return Path(get_save_dir(SimpleNamespace(**arguments)))
+    folder = Path(get_save_dir(SimpleNamespace(**arguments)))
+    check_folder(folder)
+    return folder
+
+
+def name_one_folder(args: Any, others: Any) -> bool:
+    """Whether the arguments of two calls mean the same folder of a run."""
+    return all(getattr(args, name, None) == getattr(others, name, None) for name in FOLDER_OPTIONS)
 
 
 def select_device(device: Any, verbose: bool = True) -> torch.device:

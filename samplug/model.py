@@ -35,7 +35,6 @@ NOT_FOLLOWED = (
     "objects through memory."
 )
 NO_MEMORY = "Every frame is segmented alone, and Ultralytics' trackers give the ids: {} has no memory."
-SAVE_DIR_OPTIONS = ("project", "name", "exist_ok", "task", "mode")
 
 
 class SAM(Model):
@@ -362,7 +361,7 @@ class SAM(Model):
             return before
         made = kind(overrides=overrides, _callbacks=host.copied_callbacks(self.callbacks))
         made.setup_model(self.model, verbose=host.from_shell())
-        if before is not None and all(getattr(before.args, k) == getattr(made.args, k) for k in SAVE_DIR_OPTIONS):
+        if before is not None and host.name_one_folder(before.args, made.args):
             made.save_dir = before.save_dir  # as YOLO does: the calls of one process save into one folder
         self.predictor = made
         return made

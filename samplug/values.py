@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from samplug.errors import shown
@@ -131,3 +132,11 @@ def check_path(name: str, value: Any) -> None:
     """Refuse what is no name of a file or folder, by a TypeError; a name that no file can have is for the reader."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name}={shown(value)}: give {PATH.expected}.")
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Refuse to write into a folder that is a file, or lies below one, by a NotADirectoryError: before the work."""
+    places = (Path(path).absolute(), *Path(path).absolute().parents)
+    there = next((place for place in places if os.path.lexists(place)), places[-1])
+    if not os.path.isdir(there):
+        raise NotADirectoryError(f"Cannot write into {path}: {there} is no folder. Expected one, or a new name.")

@@ -1,6 +1,8 @@
 """Every public attribute of Ultralytics' model class works on `SAM`, or refuses in one sentence."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from samplug.checkpoints.load import load_model
 from samplug.files.embedding import Embedding
 
 IMAGE = draw(96, 128, 1)
+IMAGES = str(Path(__file__).parents[1] / "examples" / "pictures" / "scene.jpg")
 OPTIONS = {"points": [[40, 40]], "imgsz": 128, "verbose": False}
 REFUSED = {
     "tune": "does not exist",
@@ -140,6 +143,28 @@ def test_what_is_no_name_of_a_file_is_refused_wherever_one_is_expected(model, wh
     for door in (model.load, shown.save_memory, shown.load_memory, model.embed(IMAGE, imgsz=64).save, Embedding.load):
         with pytest.raises(TypeError, match="name of a file"):
             door(what)
+
+
+FOLDERS = {  # how a run's folder is named
+    "predict": lambda model, folder: model.predict(IMAGE, **OPTIONS, save=True, save_dir=folder),
+    "project": lambda model, folder: model.predict(IMAGE, **OPTIONS, save_txt=True, project=folder),
+    "track": lambda model, folder: model.track([IMAGE] * 2, **OPTIONS, save=True, save_dir=folder),
+    "val": lambda model, folder: model.val(data="scenes", save_dir=folder, imgsz=128, verbose=False),
+    "train": lambda model, folder: model.train(data="scenes", save_dir=folder, imgsz=128, verbose=False),
+    "annotate": lambda model, folder: model.annotate(IMAGES, out=folder, verbose=False),
+    "benchmark": lambda model, folder: model.benchmark(parts="encoder", save_dir=folder, imgsz=128, verbose=False),
+}
+
+
+@pytest.mark.parametrize("below", ["", "new"])
+@pytest.mark.parametrize("verb", FOLDERS)
+def test_a_folder_that_is_a_file_is_refused_before_the_work(model, tmp_path, monkeypatch, verb, below):
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    monkeypatch.setattr(type(model.model), "encode", lambda *_: pytest.fail("it was begun"))
+    with pytest.raises(NotADirectoryError, match=f"{re.escape(str(file))} is no folder. Expected one, or a new name"):
+        FOLDERS[verb](model, str(file / below))
+    assert file.read_text() == "mine"
 
 
 def test_a_network_without_values_is_named_and_may_be_loaded_anew(model, tmp_path):

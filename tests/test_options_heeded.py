@@ -1,6 +1,7 @@
 """Every option of the table of arguments changes something: ignored, it fails here. The shell hands each of them on."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -205,6 +206,18 @@ def test_an_option_changes_the_answer(answer, name):
 )
 def test_options_change_the_answer_beside_others(answer, call, others, more):
     assert answer(call, {**others, **more}) != answer(call, others)
+
+
+@pytest.mark.parametrize("name", ["save_dir", "project", "name"])
+@pytest.mark.parametrize("persist", [False, True])
+def test_a_folder_that_is_named_on_a_later_call_is_the_runs(model, tmp_path, persist, name):
+    ask = partial(model.track, persist=True) if persist else model.predict
+    given = {"bboxes": [BOX], "imgsz": 128, "verbose": False, "save_txt": True, "project": str(tmp_path / "first")}
+    ask(IMAGE, **given)
+    first = set(tmp_path.rglob("*.txt"))
+    ask(IMAGE, **given | {name: "own" if name == "name" else str(tmp_path / "own")})
+    (written,) = set(tmp_path.rglob("*.txt")) - first
+    assert first and "own" in written.parts
 
 
 def test_the_same_call_has_the_same_answer(answer):

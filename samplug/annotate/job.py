@@ -28,6 +28,7 @@ from samplug.annotate.settings import Settings, check_unchanged
 from samplug.errors import JobError
 from samplug.files.atomic import atomic_write
 from samplug.host import LOGGER
+from samplug.values import check_folder
 
 LISTED_FAILURES = 10
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, of a user's share of it
@@ -58,6 +59,7 @@ class Job:
 
     def __init__(self, settings: Settings) -> None:
         self.out = Path(settings.out)
+        check_folder(self.out)
         self.records_of = RecordFolder(self.out / "records")
         self._before = read_job(self.out / "job.json")
         self.settings = settings if settings.source is not None else resumed(settings, self._before)

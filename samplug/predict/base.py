@@ -29,6 +29,7 @@ from samplug.runtime.torch_state import lasting_tensors
 from samplug.sources.errors import ErrorPolicy
 from samplug.sources.image_loader import ImageLoader, image_loader_of
 from samplug.sources.live import FrameQueue, count_dropped
+from samplug.values import check_folder
 
 NOT_FOR_PHOTOS = (
     f"{Path(BUNDLED).stem} comes with samplug and was trained on drawn scenes: it is not a photo model. For photos "
@@ -55,6 +56,9 @@ class PredictorBase(BasePredictor):
         mean, std: (3, 1, 1) pixel statistics, 0-255.
     """
 
+    args: Any
+    save_dir: Any
+    model: Any
     mean: Any
     std: Any
     dataset: Any
@@ -102,8 +106,10 @@ class PredictorBase(BasePredictor):
     def reconfigure(self, overrides: dict[str, Any]) -> None:
         """Replace the options: `SAM.track(persist=True)` keeps the predictor, and so its trackers, across calls."""
         with self._guard.run("this call"):
-            self.args = host.get_cfg(DEFAULT_CFG, self._host_arguments(overrides))
+            args = host.get_cfg(DEFAULT_CFG, self._host_arguments(overrides))
+            folder = self.save_dir if host.name_one_folder(self.args, args) else host.run_folder(**vars(args))
             self._store_overrides(overrides)
+            self.args, self.save_dir = args, folder
 
     # Setting up
 
@@ -150,6 +156,7 @@ class PredictorBase(BasePredictor):
 
     def _open_source(self, source: Any) -> None:
         host.require_regular_file(self.args.tracker)
+        check_folder(self.save_dir)
         host.drop_unsupported(self.args)
         self.args.retina_masks = True
         if self.own_size:

@@ -27,6 +27,7 @@ from samplug.val.images import ImageProtocol, Network, evaluate_images
 from samplug.val.report import ValReport, images_table, videos_table
 from samplug.val.settings import Settings, read
 from samplug.val.videos import VideoProtocol, evaluate_videos
+from samplug.values import check_folder
 
 DRAWN_IMAGES, DRAWN_CLIPS = 500, 60
 GPU_BATCH = 8  # images
@@ -37,6 +38,7 @@ def val(model: Network, options: Mapping[str, Any]) -> ValReport:
     settings, of_predict, of_ultralytics = read(options)
     arguments.check(of_predict)
     predictor = Predictor(overrides={**of_ultralytics, "mode": "val", "save": False})
+    check_folder(predictor.save_dir)
     predictor.setup_model(model, verbose=host.from_shell())
     size = _input_size(predictor)
     protocols = _image_protocol(settings, predictor, of_predict), _video_protocol(settings, predictor, of_predict)
