@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from ultralytics.data.loaders import LOADERS, LoadImagesAndVideos
+from ultralytics.data.loaders import LOADERS, LoadImagesAndVideos, LoadTensor
 
 from samplug import host
 from samplug.errors import SourceError
@@ -103,13 +103,18 @@ def image_loader_of(source: Any, errors: ErrorPolicy, batch: int | None, stride:
         if source.cap:
             source.cap.release()
         return ImageLoader(source.files, errors, source.bs, source.vid_stride)
-    if isinstance(source, LOADERS):
+    if isinstance(source, (*LOADERS, LoadTensor)):
         return source
     if isinstance(source, np.ndarray) or hasattr(source, "convert"):
         source = [source]
     if isinstance(source, list | tuple):
         return ImageLoader(source, errors, batch, stride)
-    return tensor_in_0_1(source) if isinstance(source, Tensor) else source
+    if isinstance(source, Tensor):
+        return tensor_in_0_1(source)
+    raise TypeError(
+        f"source is {type(source).__name__}. Expected a path, a stream, an image or a list of some, each of which is "
+        "segmented alone; iterators are tracked: give prompts, and no track=False."
+    )
 
 
 def name_of(item: Any, place: int) -> str:

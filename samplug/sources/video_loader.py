@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ from samplug.sources.video import (
 )
 
 MANY_FRAMES = 1000  # as many images in a list are to Ultralytics
+NO_FRAMES = (bytes, bytearray, Mapping, Set, io.IOBase)  # what can be iterated, and yields no images
 RAISE = ErrorPolicy("raise")
 
 
@@ -156,7 +158,7 @@ def video_loader_of(source: Any, errors: ErrorPolicy = RAISE) -> Any:
         return VideoLoader([ImageSequence([source], getattr(source, "filename", "") or "frames")], errors)
     if isinstance(source, list | tuple):
         return VideoLoader(videos_of_list(source), errors)
-    if isinstance(source, Iterable):
+    if isinstance(source, Iterable) and not isinstance(source, NO_FRAMES):
         return VideoLoader([FrameStream(source, "frames")], errors)
     raise TypeError(f"source is {type(source).__name__}. Expected a path, a stream, images or an iterator of them.")
 

@@ -189,3 +189,19 @@ def test_a_list_of_names_skips_what_is_not_there(model, predict, tmp_path, endin
     assert skipped == {"nowhere.jpg", "no image at all"}
     with pytest.raises(SourceError, match="there is no such file"):
         predict(str(tmp_path / f"l.{ending}"), points=[[5, 5]], on_error="raise")
+
+
+@pytest.mark.parametrize("track", [None, False])
+@pytest.mark.parametrize("what", ["bytes", "dict", "set", "file", "range", "object", "number", "iterator"])
+def test_what_holds_no_images_is_refused_by_its_type(predict, tmp_path, what, track):
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", BYTES)[1].tobytes())
+    with (tmp_path / "a.png").open("rb") as file:
+        source = {
+            "bytes": file.read(), "dict": {"a.png": BYTES}, "set": {"a.png"}, "file": file, "range": range(3),
+            "object": object(), "number": 1.5, "iterator": iter([BYTES]),
+        }[what]  # fmt: skip
+        if what == "iterator" and track is None:
+            assert len(predict(source, points=[[5, 5]])) == 1
+            return
+        with pytest.raises(TypeError, match="source is .*. Expected a path, a stream"):
+            predict(source, points=[[5, 5]], track=track)
