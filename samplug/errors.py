@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
+FEW = 10  # items that a message lists, before it says how many more there are
 LOGGER = logging.getLogger("ultralytics")  # the host's by its name
 
 
@@ -81,6 +82,12 @@ class UsageError(Exception):
 
 class JobError(ValueError):
     """An annotation or a training that cannot be begun or gone on with; the message says why and what to do."""
+
+
+def names_of(items: Iterable[Any]) -> str:
+    """The first few of what a message is about."""
+    names = [str(each) for each in items]
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 
 def one_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -25,6 +26,7 @@ from samplug.annotate.records import Failure, ImageRecord, RecordFolder, naming_
 from samplug.annotate.review.sheet import write_sheet
 from samplug.annotate.review.table import write_review
 from samplug.annotate.settings import Settings, check_unchanged
+from samplug.annotate.work.prompters import unused_names
 from samplug.errors import JobError
 from samplug.files.atomic import atomic_write
 from samplug.host import LOGGER
@@ -110,6 +112,8 @@ class Job:
         with without_collector():
             root, sources = find_sources(self.settings.source, self._before.get("root", ""), self.settings.frames)
         check_names(sources, self.settings.format)
+        if isinstance(prompter := self.settings.prompter, str | Path) and (unused := unused_names(prompter, sources)):
+            LOGGER.warning(f"prompter={prompter}: {unused}.")
         self.out.mkdir(parents=True, exist_ok=True)
         with lock(self.out / self._named("lock")):
             with without_collector():
@@ -129,14 +133,18 @@ class Job:
         """Write the labels in the formats of the settings, the review list and the failures, from the records."""
         file_of = partial(os.path.join, self._before["root"])
         written = export(self.records, self.settings, self.out, file_of)
-        rows = write_review(self.records(), self.settings, self.out / "review.csv")
+        counts = Counter[str]()
+        rows = write_review(counted(self.records(), counts), self.settings, self.out / "review.csv")
         write_sheet(rows[: self.settings.sheet], file_of, self.out / "review.html")
         failures = self.failures
         with atomic_write(self.out / "failures.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(asdict(each)) + "\n" for each in failures), encoding="utf-8")
         if self.settings.verbose:
             LOGGER.info("\n".join(f"{name}: {path}" for name, path in written.items()))
-            LOGGER.info(f"{len(failures)} could not be annotated{listed(failures)}")
+            found = f"{counts['objects']} objects on {counts['images'] - counts['empty']} of {counts['images']} images"
+            LOGGER.info(f"{found} and frames; {len(failures)} could not be annotated{listed(failures)}")
+        if counts["images"] and not counts["objects"]:
+            LOGGER.warning(f"{self.out}: no object on any image. Does prompter= know these images, and what they show?")
 
     def _plan(self, root: str, sources: Sequence[Source]) -> None:
         """Bring what the folder says of the job up to date; the records of what has changed are removed."""
@@ -273,6 +281,13 @@ def sha256(path: Path) -> str:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def counted(records: Iterator[ImageRecord], counts: Counter[str]) -> Iterator[ImageRecord]:
+    """The same records; afterwards the counts are those of their images and objects."""
+    for record in records:
+        counts.update({"images": 1, "objects": len(record.objects), "empty": not record.objects})
+        yield record
 
 
 def listed(failures: list[Failure]) -> str:

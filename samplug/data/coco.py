@@ -6,6 +6,7 @@ masks of every fourth frame.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from samplug.data.arrays import IMAGE_SUFFIXES, polygon_mask
 from samplug.data.image_file import MALFORMED, ImageFile, Labels, refuse_malformed
 from samplug.data.samples import AnnotatedImage, AnnotatedVideo, Lazy
-from samplug.errors import DataError
+from samplug.errors import DataError, report_slip
 from samplug.masks.rle import rle_decode
 from samplug.transforms import Size
 
@@ -41,6 +42,7 @@ def open_coco(
     if not {"images", "annotations"} <= content.keys():
         raise DataError(f"{file} is not a COCO file. Expected the lists images and annotations.")
     with refuse_malformed(f"{file} is not a COCO file", (*MALFORMED, OSError)):
+        check_images(file, content, strict)
         files = _image_files(content, folders, classes)
         names = {int(each["id"]): str(each["name"]) for each in content.get("categories", [])}
         boxes = [each.get("id") for each in content["annotations"] if strict and not each.get("segmentation")]
@@ -53,6 +55,18 @@ def open_coco(
             "Expected outlines or run lengths: `samplug annotate` makes masks of boxes."
         )
     return Lazy(files, ImageFile.load), names
+
+
+def check_images(file: Path, content: dict[str, Any], strict: bool) -> None:
+    """Refuse two images of one id; with `strict`, annotations of images that are not listed too, else report them."""
+    counts = Counter(image["id"] for image in content["images"])
+    if double := [number for number, count in counts.items() if count > 1]:
+        raise DataError(f"{file}: {len(double)} ids belong to several images, the first is {double[0]!r}.")
+    if lost := [each["image_id"] for each in content["annotations"] if each["image_id"] not in counts]:
+        line = f"{file}: {len(lost)} annotations are of images that it does not list, the first of the id {lost[0]!r}."
+        if strict:
+            raise DataError(line)
+        report_slip(line, DataError)
 
 
 def _image_files(content: dict[str, Any], folders: Sequence[Path], classes: Sequence[int] | None) -> list[ImageFile]:
@@ -70,14 +84,15 @@ def _image_files(content: dict[str, Any], folders: Sequence[Path], classes: Sequ
     files = []
     for image in content["images"]:
         if (number := image["id"]) in objects:
-            labels = partial(_labels, objects[number], crowds.get(number, ()))
+            stated = (image["height"], image["width"]) if {"height", "width"} <= image.keys() else None
+            labels = partial(_labels, objects[number], crowds.get(number, ()), stated)
             files.append(ImageFile(_find_image(image["file_name"], folders), labels))
     return files
 
 
-def _labels(objects: Sequence[tuple[Any, Any]], crowds: Sequence[Any]) -> Labels:
+def _labels(objects: Sequence[tuple[Any, Any]], crowds: Sequence[Any], stated: Size | None) -> Labels:
     shapes, categories = zip(*objects, strict=True)
-    return Labels(shapes, segmentation_mask, categories, crowds)
+    return Labels(shapes, partial(segmentation_mask, stated=stated), categories, crowds)
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
@@ -104,8 +119,13 @@ def _find_image(name: str, folders: Sequence[Path]) -> Path:
     raise DataError(f"The image {name} is in none of {', '.join(map(str, folders))}: give its folder as source=FOLDER.")
 
 
-def segmentation_mask(shape: Any, size: Size) -> np.ndarray:
-    """The mask (H, W) of a COCO segmentation: a list of polygons that belong together, or run lengths."""
+def segmentation_mask(shape: Any, size: Size, stated: Size | None = None) -> np.ndarray:
+    """The mask (H, W) of a COCO segmentation: a list of polygons that belong together, or run lengths.
+
+    `stated` is the size of the image that it was drawn on, where its file says so; ValueError if it is another.
+    """
+    if stated not in (None, size):
+        raise ValueError(f"drawn on an image of (height, width) {stated}, expected the image's {size}")
     if isinstance(shape, dict):
         if tuple(shape["size"]) != size:  # before it is unpacked: a few bytes can claim any size
             raise ValueError(f"run lengths of the size {shape['size']}, expected the image's {list(size)}")

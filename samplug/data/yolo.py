@@ -22,7 +22,7 @@ from samplug.data.arrays import polygon_mask
 from samplug.data.image_file import ImageFile, Labels
 from samplug.data.label_boxes import BOX_NUMBERS, read_yaml
 from samplug.data.samples import AnnotatedImage, Lazy
-from samplug.errors import DataError, MissingSplitError, one_line
+from samplug.errors import DataError, MissingSplitError, names_of, one_line, report_slip
 from samplug.transforms import Size
 
 ULTRALYTICS_ERRORS = (OSError, SyntaxError, TypeError, ValueError, RuntimeError, AssertionError)
@@ -52,6 +52,9 @@ def open_yolo(
         raise DataError(f"data={data}: {one_line(error)}") from error
     if strict:
         _check_strictly(dataset)
+    elif lost := dataset.lost_files():
+        names = names_of(Path(file).name for file in lost)
+        report_slip(f"data={data}: left out, as the image or its label cannot be read: {names}.", DataError)
     labels = [label for label in dataset.labels if len(label["cls"])]
     if not labels:
         raise DataError(f"split={split} of {data} has no object" + (f" of the classes {classes}." if classes else "."))
@@ -68,6 +71,11 @@ class _FileListDataset(YOLODataset):
         """The labels of the images that can be read."""
         self.all_files = list(self.im_files)
         return super().get_labels()
+
+    def lost_files(self) -> list[str]:
+        """The images that it has dropped."""
+        readable = {label["im_file"] for label in self.labels}
+        return [file for file in self.all_files if file not in readable]
 
 
 def _check_strictly(dataset: _FileListDataset) -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samplug.errors import OutOfMemoryError, PromptError, report_slip, shown
+from samplug.errors import OutOfMemoryError, PromptError, names_of, report_slip, shown
 from samplug.host import LOGGER, Results, say_once
 from samplug.masks.boxes import mask_boxes
 from samplug.masks.packed import PackedMasks
@@ -27,7 +27,7 @@ from samplug.prompts.raw import RawPrompts
 from samplug.runtime.adaptive_batch import AdaptiveBatch
 from samplug.runtime.finite import check_finite
 from samplug.sources.base_loader import SourceLoader, image_count
-from samplug.sources.errors import LISTED_NAMES, ErrorPolicy
+from samplug.sources.errors import ErrorPolicy
 from samplug.transforms import ImageTransform
 
 SURE_IOU = 0.5  # predicted: below it a network that has not learnt a kind of prompt does not know what is meant
@@ -86,9 +86,7 @@ def report_unused_files(options: dict[str, Any], dataset: Any) -> None:
 def report_files_without(prompts: ImagePrompts, files: Sequence[str]) -> None:
     """Report the files of a source for which prompts by file have no entry."""
     if without := prompts.files_without(files):
-        names = ", ".join(Path(file).name for file in without[:LISTED_NAMES])
-        more = f" and {len(without) - LISTED_NAMES} more" if len(without) > LISTED_NAMES else ""
-        LOGGER.warning(f"prompts: no entry, and so no rows, for {names}{more}.")
+        LOGGER.warning(f"prompts: no entry, and so no rows, for {names_of(Path(file).name for file in without)}.")
 
 
 def report_unused_options(options: dict[str, Any]) -> None:

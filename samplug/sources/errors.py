@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from samplug.errors import SourceError, one_line
+from samplug.errors import SourceError, names_of, one_line
 from samplug.host import LOGGER
 
 INPUT_ERRORS = (OSError, TypeError, ImportError)  # what reading a bad image or video raises
-LISTED_NAMES = 10  # in a summary, before it says how many more there are
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,5 @@ class ErrorPolicy:
 
     def summary(self) -> str:
         """The skipped inputs in a line."""
-        count, names = len(self.all), ", ".join(skipped.name for skipped in self.all[:LISTED_NAMES])
-        more = f" and {count - LISTED_NAMES} more" if count > LISTED_NAMES else ""
-        return f"{count} {'input' if count == 1 else 'inputs'} skipped: {names}{more}; see the warnings above."
+        count, names = len(self.all), names_of(skipped.name for skipped in self.all)
+        return f"{count} {'input' if count == 1 else 'inputs'} skipped: {names}; see the warnings above."

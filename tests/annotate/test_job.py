@@ -346,3 +346,14 @@ def test_parts_are_the_whole_byte_by_byte(job, contents):
 def test_status_says_how_far_it_is(job):
     status = json.loads((job().out / "status.json").read_text())
     assert (status["done"], status["total"], status["failed"]) == (7, 7, 0)
+
+
+def test_the_end_counts_objects_and_prompts_of_no_image_are_named(job, tmp_path, capture_log):
+    job(verbose=True)
+    assert any(line.startswith("6 objects on 4 of 7 images and frames; 0 could not") for line in capture_log)
+    assert not any("no object" in line for line in capture_log)
+    (tmp_path / "prompts.json").write_text(json.dumps({"imag1.png": {"bboxes": [[5, 10, 35, 40]]}}))
+    job("other", prompter=str(tmp_path / "prompts.json"))
+    named, empty = capture_log[-2:]
+    assert "'imag1.png' is none of the source's files" in named and "image1.png" in named
+    assert "no object on any image" in empty

@@ -78,6 +78,42 @@ def test_a_coco_file_that_lacks_a_part_is_told(coco, change):
         masks_of(coco)
 
 
+def changed(file, **parts):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **parts}))
+    return file
+
+
+def test_two_images_of_one_id_and_outlines_of_another_size_are_refused(coco):
+    image = {"id": 7, "file_name": "a.jpg"}
+    with pytest.raises(DataError, match="1 ids belong to several images, the first is 7"):
+        open_data(changed(coco, images=[image, image]))
+    height, width = masks_of(changed(coco, images=[image]))[0].shape[1:]
+    assert len(masks_of(changed(coco, images=[{**image, "height": height, "width": width}]))) == 1
+    with pytest.raises(DataError, match="drawn on an image of"):
+        masks_of(changed(coco, images=[{**image, "height": 10 * height, "width": 10 * width}]))
+
+
+def test_annotations_of_no_image_are_told_and_refused_where_the_set_is_learned_from(coco, capture_log):
+    annotations = json.loads(coco.read_text())["annotations"]
+    changed(coco, annotations=[*annotations, {**annotations[0], "image_id": 99}])
+    assert len(masks_of(coco)) == 1
+    assert any(
+        "1 annotations are of images that it does not list, the first of the id 99" in line for line in capture_log
+    )
+    with pytest.raises(DataError, match="does not list"):
+        open_data(coco, strict=True)
+
+
+@pytest.mark.parametrize(
+    "label", ["0 .1 .1 .5", "0 10 10 50 10 50 50", "0 nan .1 .5 .1 .5 .5", "a b c", "7 .1 .1 .5 .1 .5 .5"]
+)
+def test_images_whose_labels_cannot_be_read_are_named(yolo, capture_log, label):
+    (yolo / "labels" / "val" / "b.txt").write_text(label)
+    assert len(masks_of(yolo)) == 1
+    (line,) = [line for line in capture_log if "left out" in line]
+    assert line.endswith("its label cannot be read: b.png.")
+
+
 def test_a_yolo_whose_file_runs_code_is_no_prompter(tmp_path):
     YOLO("yolo11n.yaml").save(tmp_path / "a.pt")
     assert load_detector(str(tmp_path / "a.pt")).task == "detect"

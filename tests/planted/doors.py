@@ -33,4 +33,18 @@ DOORS = (
         "if min(rows, width) >= LEAST_MASK:",
         "test_spellings.py::test_flat_polygons_are_an_object_each",
     ),
+    Defect(
+        "outlines on an image of another size",
+        "data/coco.py",
+        "if stated not in (None, size):",
+        "if isinstance(stated, str):",
+        "test_hostile_sets.py::test_two_images_of_one_id_and_outlines_of_another_size_are_refused",
+    ),
+    Defect(
+        "the folder of a later call passed over",
+        "predict/base.py",
+        "self.save_dir if host.name_one_folder(self.args, args) else",
+        "self.save_dir if args else",
+        "test_options_heeded.py::test_a_folder_that_is_named_on_a_later_call_is_the_runs",
+    ),
 )

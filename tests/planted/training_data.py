@@ -15,8 +15,8 @@ TRAINING_DATA = (
     Defect(
         "crowds as background",
         "data/coco.py",
-        "return Labels(shapes, segmentation_mask, categories, crowds)",
-        "return Labels(shapes, segmentation_mask, categories)",
+        "stated=stated), categories, crowds)",
+        "stated=stated), categories)",
         BATCHES.format("crowds_of_coco_are_ignored"),
     ),
     Defect(

@@ -56,6 +56,16 @@ def prompts_in(path: Path) -> Find | None:
     return boxes_in(LabelBoxes.of_yolo(path)) if path.is_dir() or path.suffix in (".yaml", ".yml") else None
 
 
+def unused_names(prompter: str | Path, sources: Sequence[Source]) -> str:
+    """Which prompts by name in a .json belong to none of the sources, in words; "" for any other prompter."""
+    path = Path(prompter)
+    content = from_json(path) if path.suffix == ".json" and path.is_file() else None
+    if not isinstance(content, dict) or "annotations" in content or read_labels(path, content) is not None:
+        return ""
+    names = [name for source in sources for name in (source.name, source.path)]
+    return ImagePrompts(RawPrompts(prompts=content)).unused_files(names)
+
+
 def boxes_in(labels: LabelBoxes) -> Find:
     """The boxes of labels that exist as prompts with their classes."""
 

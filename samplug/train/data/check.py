@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -30,7 +30,6 @@ Made = TypeVar("Made")
 SEMANTIC_PARTS = 3  # separate parts of an object from which it may be several
 SEMANTIC_SHARE = 0.3  # of the objects that have so many
 PART = 0.02  # share of an object's area from which a part counts
-FEW = 5  # examples that a message names
 
 
 @dataclass
@@ -133,9 +132,3 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def names_of(paths: Iterable[Any]) -> str:
-    """A few names for a message."""
-    names = [str(each) for each in paths]
-    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")

@@ -13,14 +13,13 @@ from ultralytics.utils import TQDM
 from samplug.data.help import SCENES
 from samplug.data.open import Data, open_data
 from samplug.data.synthetic import dataset
-from samplug.errors import DataError, MissingSplitError
+from samplug.errors import DataError, MissingSplitError, names_of
 from samplug.train.data.check import (
     ImageFacts,
     annotated_files,
     check_images,
     files_of,
     looks_semantic,
-    names_of,
     twins,
 )
 from samplug.train.data.splits import groups_of, hold_out
