@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("samplug", "tests", "examples", "pyproject.toml", "README.md", "LICENSE")
 LIMIT = 600  # seconds that one run of tests may take, beside others too
 STUCK = 240  # seconds after which a test shows where it stands
-GREEN, RED, LATE = 0, 1, -signal.SIGKILL  # exit statuses of pytest, and of what was ended
+GREEN, RED, NOTHING, LATE = 0, 1, 2, -signal.SIGKILL  # statuses of pytest: 2 without a test; and of what was ended
 STUCK_AT_FIRST = "stuck at first:"  # begins the line about a run that was repeated
 CONTEXT = multiprocessing.get_context("forkserver")  # a process a defect, from one that has imported the slow packages
 CONTEXT.set_forkserver_preload(["torch", "torchvision", "cv2", "pytest"])
@@ -86,7 +86,8 @@ def run(tests: Sequence[str], defect: Defect | None) -> tuple[int, str]:
         if late:
             return LATE, f"no end after {LIMIT} s: {standing(lines, folder)}"
         failed = [line.split(" ", 1)[1].split(" - ")[0] for line in lines if line.startswith(("FAILED ", "ERROR "))]
-        return int(process.exitcode or 0), (failed or lines or ["nothing"])[-1]
+        status = int(process.exitcode or 0)
+        return (status, failed[-1]) if failed else (NOTHING if status == RED else status, (lines or ["no output"])[-1])
 
 
 def standing(lines: Sequence[str], folder: Path) -> str:
@@ -107,8 +108,9 @@ def run_pytest(folder: Path, tests: Sequence[str], output: Path) -> None:
     with output.open("w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-        stuck = ["-o", f"faulthandler_timeout={STUCK}"]
-        status = pytest.main(["-vv", "-x", "--tb=no", "-p", "no:cacheprovider", *stuck, *tests])
+        options = ["-o", f"faulthandler_timeout={STUCK}"]
+        options += [f"--basetemp={folder / 'temporary'}"]  # those of other runs are not cleaned up
+        status = pytest.main(["-vv", "-x", "--tb=no", "-p", "no:cacheprovider", *options, *tests])
         sys.stdout.flush()
     os._exit(int(status))  # threads of a failed test would be waited for
 
