@@ -55,7 +55,7 @@ def read(args: list[str], modes: Collection[str] = HOST_MODES) -> tuple[str, dic
 def read_settings(args: list[str], known: dict[str, Any], mode: str) -> dict[str, Any]:
     """Read the arguments of a mode that has its own, given their defaults."""
     given = read_options(args, known)
-    check_known(given, known, mode=f"{mode} ")
+    check_known(given, known, help=f"{mode} help")
     return given
 
 
@@ -77,14 +77,14 @@ def read_options(args: list[str], known: dict[str, Any], modes: Collection[str] 
     return given
 
 
-def check_known(names: Iterable[str], known: dict[str, Any], modes: Collection[str] = (), mode: str = "") -> None:
-    """Refuse names that are not known, with the nearest ones; `mode` and a space where it has a help of its own."""
+def check_known(names: Iterable[str], known: dict[str, Any], modes: Collection[str] = (), help: str = "help") -> None:
+    """Refuse names that are not known, with the nearest ones; `help` is what to type behind `samplug` for all."""
     for name in names:
         if name not in known:
             if name in OWN or name in HOST:
                 raise UsageError(f"{name!r} is an argument of predict and track, and without meaning here.")
             near = difflib.get_close_matches(name, [*known, *modes], n=3, cutoff=0.65)
-            hint = f"Similar arguments: {', '.join(near)}." if near else f"`samplug {mode}help` lists the arguments."
+            hint = f"Similar arguments: {', '.join(near)}." if near else f"`samplug {help}` lists the arguments."
             raise UsageError(f"{name!r} is not an argument. {hint}")
 
 

@@ -84,7 +84,7 @@ def _image_files(content: dict[str, Any], folders: Sequence[Path], classes: Sequ
     files = []
     for image in content["images"]:
         if (number := image["id"]) in objects:
-            stated = (image["height"], image["width"]) if {"height", "width"} <= image.keys() else None
+            stated = (image["height"], image["width"]) if image.get("height") and image.get("width") else None
             labels = partial(_labels, objects[number], crowds.get(number, ()), stated)
             files.append(ImageFile(_find_image(image["file_name"], folders), labels))
     return files

@@ -80,9 +80,9 @@ class _FileListDataset(YOLODataset):
 
 def _check_strictly(dataset: _FileListDataset) -> None:
     """Refuse the first image or label that Ultralytics has dropped, and the first line of a box, by its file's name."""
-    readable = {label["im_file"] for label in dataset.labels}
+    lost = set(dataset.lost_files())
     for file, labels in zip(dataset.all_files, dataset.label_files, strict=True):
-        if file not in readable:
+        if file in lost:
             reason = verify_image_label((file, labels, "", False, len(dataset.data["names"]), 0, 0, False))[-1]
             raise DataError(f"{one_line(Exception(reason)) or file + ': it cannot be read'} (labels {labels}).")
         lines = Path(labels).read_text(encoding="utf-8").splitlines() if Path(labels).is_file() else []

@@ -61,6 +61,14 @@ def break_at(monkeypatch, frame):
     monkeypatch.setattr(Worker, "annotate", annotate)
 
 
+def break_off(job, monkeypatch, given, frame):
+    """Run a job that ends when it is told of a frame."""
+    with monkeypatch.context() as patch:
+        break_at(patch, frame)
+        with pytest.raises(Broken):
+            job("broken", **given)
+
+
 @pytest.mark.parametrize("every", [3, 30])
 def test_a_video_goes_on_in_its_middle_and_ends_with_the_same_bytes(job, contents, tmp_path, monkeypatch, every):
     monkeypatch.setattr(video_module, "SEGMENT", 4)
@@ -69,11 +77,8 @@ def test_a_video_goes_on_in_its_middle_and_ends_with_the_same_bytes(job, content
     records = list(whole.records())
     assert [record.frame for record in records] == list(range(12)) and records[-1].objects
     assert not list((whole.out / "state").iterdir())
-    with monkeypatch.context() as patch:  # twice; the second time in the frames behind the first state
-        break_at(patch, 7)
-        with pytest.raises(Broken):
-            job("broken", **given)
-        assert len(list((tmp_path / "broken" / "state").glob("*/*.jsonl.gz"))) == 1
+    break_off(job, monkeypatch, given, 7)  # twice; the second time in the frames behind the first state
+    assert len(list((tmp_path / "broken" / "state").glob("*/*.jsonl.gz"))) == 1
     frames = []
     with monkeypatch.context() as patch:
         patch.setattr("samplug.annotate.progress.Progress.tick", lambda self, shard, count: frames.append(count))
@@ -86,10 +91,7 @@ def test_a_video_that_ends_with_its_segment_goes_on_too(job, contents, tmp_path,
     monkeypatch.setattr(video_module, "SEGMENT", 4)
     given = {"source": str(write_clip(tmp_path / "clip.avi", 8)), "prompter": boxes}
     whole = job("whole", **given)
-    with monkeypatch.context() as patch:
-        break_at(patch, 8)
-        with pytest.raises(Broken):
-            job("broken", **given)
+    break_off(job, monkeypatch, given, 8)
     assert contents(job("broken", **given)) == contents(whole)
 
 
@@ -111,10 +113,7 @@ def test_a_state_that_was_damaged_is_not_gone_on_with(job, contents, tmp_path, m
     monkeypatch.setattr(video_module, "SEGMENT", 4)
     given = {"source": str(write_clip(tmp_path / "clip.avi", 9)), "prompter": boxes}
     whole = job("whole", **given)
-    with monkeypatch.context() as patch:
-        break_at(patch, 7)
-        with pytest.raises(Broken):
-            job("broken", **given)
+    break_off(job, monkeypatch, given, 7)
     (state,) = (tmp_path / "broken" / "state").glob("*/*.pt")
     state.write_bytes(state.read_bytes()[:300])
     assert contents(job("broken", **given)) == contents(whole)
@@ -129,10 +128,7 @@ def test_a_file_of_prompts_prompts_videos_by_frame(job, contents, tmp_path, monk
     whole = job("whole", **given)
     ids = [[each.id for each in record.objects] for record in whole.records()]
     assert not whole.failures and ids == [[]] + [[3]] * 5 + [[3, 8]] * 4
-    with monkeypatch.context() as patch:
-        break_at(patch, 6)
-        with pytest.raises(Broken):
-            job("broken", **given)
+    break_off(job, monkeypatch, given, 6)
     assert contents(job("broken", **given)) == contents(whole)
 
 
@@ -156,10 +152,7 @@ def test_folders_of_images_are_videos_by_their_frames(job, contents, tmp_path, m
         for i in range(9, 13):
             cv2.imwrite(str(tmp_path / "clips" / name / f"{i}.png"), np.roll(draw(60, 80, 0), 2 * i, axis=1))
     given = {"source": str(tmp_path / "clips"), "prompter": boxes, "frames": True}
-    with monkeypatch.context() as patch:
-        break_at(patch, 4)
-        with pytest.raises(Broken):
-            job("broken", **given)
+    break_off(job, monkeypatch, given, 4)
     whole = job("whole", **given)
     found = [(record.source, record.frame) for record in whole.records()]
     assert found == [(name, frame) for name in ("a/", "b/c/") for frame in range(4)] and not whole.failures

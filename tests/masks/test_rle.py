@@ -5,17 +5,6 @@ import pytest
 from support.images import blobs
 
 from samplug.masks.rle import pack, rle_decode, rle_encode, unpack
-from samplug.transforms import ImageTransform
-
-VIEWS = [
-    ImageTransform((480, 640), (256, 256)),
-    ImageTransform((333, 500), (256, 256)),  # the image ends inside a cell
-    ImageTransform((500, 333), (256, 192)),
-    ImageTransform((41, 700), (256, 256)),
-    ImageTransform((30, 20), (256, 256)),  # smaller than the map
-    ImageTransform((300, 500), (160, 256), "stretch"),
-    ImageTransform((1, 7), (64, 64)),
-]
 
 
 def test_run_lengths_by_hand():

@@ -58,12 +58,14 @@ class TrainReport:
             file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _best(self) -> str:
-        scores = "the mean of 1 click and box" if {"click1", "box"} & self.after.keys() else "J&F"
+        of_images = bool({"click1", "box"} & self.after.keys())
+        scores = "the mean of 1 click and box" if of_images else "J&F"
         if self.best_epoch:
             best = f"epoch {self.best_epoch} of {self.epochs} is the best by {scores}"
         else:
             best = f"none of {self.epochs} epochs is better than the untouched network by {scores}: it was kept"
-        return f"{best} (before and after; at most {MOST_OBJECTS} objects an image: `val` measures all)"
+        fewer = f"; at most {MOST_OBJECTS} objects an image: `val` measures all" if of_images else ""
+        return f"{best} (before and after{fewer})"
 
     def __str__(self) -> str:
         lines = [self._best()] if self.after else [f"{self.epochs} epochs; nothing was measured (val=False)."]
