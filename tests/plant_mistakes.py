@@ -110,6 +110,7 @@ def run_pytest(folder: Path, tests: Sequence[str], output: Path) -> None:
             os.dup2(file.fileno(), stream)
         options = ["-o", f"faulthandler_timeout={STUCK}"]
         options += [f"--basetemp={folder / 'temporary'}"]  # those of other runs are not cleaned up
+        options += ["--assert=plain"]  # how two long values differ takes pytest minutes, where CI is set
         status = pytest.main(["-vv", "-x", "--tb=no", "-p", "no:cacheprovider", *options, *tests])
         sys.stdout.flush()
     os._exit(int(status))  # threads of a failed test would be waited for

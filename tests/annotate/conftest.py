@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from support.digests import digest
 from support.images import draw
 
 from samplug import annotate
@@ -43,8 +44,8 @@ def job(folder, nano_file, tmp_path):
 
 @pytest.fixture
 def contents():
-    """The bytes of a job's records, by file."""
-    return lambda job: {path.name: path.read_bytes() for path in (job.out / "records").rglob("*.gz")}
+    """What a job's records hold, by file."""
+    return lambda job: {path.name: digest(path) for path in (job.out / "records").rglob("*.gz")}
 
 
 @pytest.fixture

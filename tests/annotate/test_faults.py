@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support.digests import digest
 from support.images import spoilt
 from support.scarce import LINUX, ROOT, as_somebody_else, small_disk
 
@@ -189,14 +190,14 @@ def files_of_job(out):
 
 def test_a_second_program_has_changed_nothing_when_it_is_refused(job, folder):
     done = job()
-    before = {path: path.read_bytes() for path in files_of_job(done.out)}
+    before = {path: digest(path) for path in files_of_job(done.out)}
     cv2.imwrite(str(folder / "image0.png"), np.zeros((33, 30, 3), np.uint8))
     lock = done.out / "lock"
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
     with pytest.raises(JobError, match="Process 1 on elsewhere"):
         job()
     lock.unlink()
-    assert {path: path.read_bytes() for path in files_of_job(done.out)} == before
+    assert {path: digest(path) for path in files_of_job(done.out)} == before
 
 
 def test_a_job_that_is_gone_on_with_writes_the_labels_that_were_asked_for(job, contents):
@@ -206,7 +207,7 @@ def test_a_job_that_is_gone_on_with_writes_the_labels_that_were_asked_for(job, c
     again = annotate(out=str(done.out), verbose=False)
     assert again.settings.format == ("coco", "png") and again.settings.class_names == {"cat": "animal"}
     for name in ("annotations.json", "review.csv"):
-        assert (done.out / name).read_bytes() == (done.out / f"before-{name}").read_bytes()
+        assert digest(done.out / name) == digest(done.out / f"before-{name}")
     assert annotate(out=str(done.out), format="yolo", min_iou=0.0, verbose=False).settings.min_iou == 0.0
     with pytest.raises(JobError, match="imgsz: 64 -> 96"):
         annotate(out=str(done.out), imgsz=96)
@@ -284,7 +285,7 @@ def test_a_job_on_another_disk_gives_the_same_bytes(job, contents, tmp_path):
         done = job("disk/out", format="yolo,coco")
         assert done.out.stat().st_dev != whole.out.stat().st_dev and contents(done) == contents(whole)
         for name in ("annotations.json", "labels/image1.txt", "data.yaml", "review.csv"):
-            assert (done.out / name).read_bytes() == (whole.out / name).read_bytes()
+            assert digest(done.out / name) == digest(whole.out / name)
         assert (done.out / "images" / "image1.png").resolve() == (whole.out / "images" / "image1.png").resolve()
 
 
@@ -292,7 +293,7 @@ def test_a_job_on_another_disk_gives_the_same_bytes(job, contents, tmp_path):
 @pytest.mark.parametrize("kind", ["link", "disk"])
 def test_labels_whose_place_is_on_another_disk_are_refused_and_stay(job, contents, tmp_path, kind):
     done = job(format="yolo,coco")
-    whole, before = contents(done), (done.out / "annotations.json").read_bytes()
+    whole, before = contents(done), digest(done.out / "annotations.json")
     labels = done.out / "labels"
     labels.rename(tmp_path / "labels")
     with small_disk(tmp_path / "disk" if kind == "link" else labels, 1 << 20) as disk:
@@ -301,8 +302,8 @@ def test_labels_whose_place_is_on_another_disk_are_refused_and_stay(job, content
             labels.symlink_to(disk)
         with pytest.raises(JobError, match=r"out/labels is a link, or a disk of its own.*out="):
             job(format="yolo,coco", min_iou=0.9)
-        assert (labels / "image1.txt").read_bytes() == (tmp_path / "labels" / "image1.txt").read_bytes()
-        assert (done.out / "annotations.json").read_bytes() == before and contents(done) == whole
+        assert digest(labels / "image1.txt") == digest(tmp_path / "labels" / "image1.txt")
+        assert digest(done.out / "annotations.json") == before and contents(done) == whole
         assert not (done.out / ".export").exists()
 
 

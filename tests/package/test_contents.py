@@ -1,6 +1,5 @@
 """The wheel: what is inside, and that it works where the source is not."""
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -10,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.digests import digest
 
 import samplug
 
@@ -56,7 +56,7 @@ def test_the_wheel_can_teach_a_program_of_its_own(installed):
 def test_the_wheel_brings_the_bundled_model_that_its_card_describes(installed):
     weights = installed / "samplug" / "weights"
     card = json.loads((weights / "samplug-nano.json").read_text())
-    assert hashlib.sha256((weights / "samplug-nano.pt").read_bytes()).hexdigest() == card["sha256"]
+    assert digest(weights / "samplug-nano.pt") == card["sha256"]
     assert (weights / "samplug-nano.pt").stat().st_size < 20e6
 
 

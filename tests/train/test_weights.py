@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.digests import digest
 
 from samplug.checkpoints.load import bundled_path, load_model
 from samplug.data.clicks import next_click
@@ -53,7 +53,7 @@ def _rectangle(mask: np.ndarray, scale: float) -> None:
 
 
 def test_the_file_is_the_one_whose_figures_are_in_its_card():
-    assert hashlib.sha256(bundled_path().read_bytes()).hexdigest() == SHA256
+    assert digest(bundled_path()) == SHA256
     card = json.loads(bundled_path().with_suffix(".json").read_text())
     assert card == {"sha256": SHA256, **torch.load(bundled_path(), weights_only=True)["card"]}
     assert {"network", "legs", "data", "command", "metrics", "licence"} <= set(card)

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from support.digests import digest
 from support.videos import BOXES, alike, predictor, ready, taught  # noqa: F401
 
 from samplug import SAM2DynamicInteractivePredictor
@@ -138,7 +139,7 @@ def test_a_file_that_was_cut_off_or_changed_is_refused_or_loads_and_nothing_else
 def test_a_kill_while_writing_leaves_the_old_file(taught, network, tmp_path):
     path = tmp_path / "a.npz"
     taught.save_memory(path)
-    before = path.read_bytes()
+    before = digest(path)
     code = (
         "import os, signal, sys, numpy, torch\n"
         "from samplug.files.npz import write_npz\n"
@@ -148,5 +149,5 @@ def test_a_kill_while_writing_leaves_the_old_file(taught, network, tmp_path):
         "write_npz(sys.argv[1], {'format': 'x'}, {'a': torch.zeros(9)})\n"
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True)
-    assert run.returncode == -signal.SIGKILL and path.read_bytes() == before and len(os.listdir(tmp_path)) == 2
+    assert run.returncode == -signal.SIGKILL and digest(path) == before and len(os.listdir(tmp_path)) == 2
     taught.load_memory(path)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support.digests import digest
 from support.killed import KINDS
 from support.scarce import (
     LINUX,
@@ -74,10 +75,10 @@ def test_a_full_disk_raises_and_leaves_the_old_file_alone(tmp_path, name):
     kind = KINDS[name]()
     path = tmp_path / kind.file
     kind.write(path, 1 if name != "labels" else 0)
-    before = path.read_bytes()
+    before = digest(path)
     with no_file_longer_than(900), pytest.raises((OSError, RuntimeError)):
         kind.write(path, 2)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert digest(path) == before and list(tmp_path.iterdir()) == [path]
 
 
 @LINUX
@@ -104,10 +105,10 @@ def test_a_folder_of_somebody_else_raises_and_stays_as_it_was(tmp_path, name):
     kind = KINDS[name]()
     path = tmp_path / kind.file
     kind.write(path, 0)
-    before = path.read_bytes()
+    before = digest(path)
     with as_somebody_else(tmp_path), pytest.raises(PermissionError):
         kind.write(path, 1)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert digest(path) == before and list(tmp_path.iterdir()) == [path]
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
