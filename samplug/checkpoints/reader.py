@@ -24,7 +24,7 @@ WRAPPERS = ("ema", "model", "state_dict")  # keys that trainers save the tensors
 ENCODER = "image_encoder."  # every network has it: what stands before it in a name is a wrapper's prefix
 MAX_WRAPPERS = 8  # inside each other; a file whose wrapper contains itself has no end
 COMPILED = "_orig_mod."  # torch.compile puts it in, wherever it was applied
-GET_AGAIN = "Delete it and download it again."
+GET_AGAIN = "Put a whole copy in its place: download or copy it again."
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,7 +108,7 @@ def test_a_flipped_bit_among_the_weights_is_noticed(tmp_path, tensors):
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
-    refused(path, "the checksum of its entry", "Delete it and download it again")
+    refused(path, "the checksum of its entry", "Put a whole copy in its place")
 
 
 class Trap:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from samplug.data.outlines import rings_of, without_straight
 from samplug.files.atomic import atomic_write, name_in_errors, short_stem
 from samplug.host import Results
 from samplug.masks.rle import rle_encode
+from samplug.predict.results.saved import write_image
 from samplug.runtime.torch_state import default_torch_state
 from samplug.transforms import tensor_of
 
@@ -70,6 +72,28 @@ class MaskResults(Results):
             shown.names = self.names | dict.fromkeys(self._nameless(), BlankName())
         with default_torch_state():  # Ultralytics makes tensors on torch's default device
             return Results.plot(shown, *args, **kwargs)
+
+    def save(self, filename: str | Path | None = None, *args: Any, **kwargs: Any) -> str:
+        """Save what `plot` draws, as Ultralytics does, but whole or not at all.
+
+        Args:
+            filename: ends as an image's does; None for results_ and the name of the source, as .jpg for a video's.
+            *args: of `plot`.
+            **kwargs: of `plot`.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            ValueError: another ending.
+            OSError: the disk is full, or the folder not ours to write; what was there before stays.
+        """
+        path = Path(filename or f"results_{Path(self.path).name}")
+        path = path if filename or cv2.haveImageWriter(path.name) else path.with_suffix(".jpg")
+        drawn = self.plot(*args, **kwargs)  # BGR, or with pil=True an image of Pillow's, RGB
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, drawn if isinstance(drawn, np.ndarray) else np.asarray(drawn)[..., ::-1])
+        return str(path)
 
     def to_rle(self) -> list[dict[str, Any]]:
         """The mask of each row as COCO's run lengths, without loss."""

@@ -35,10 +35,16 @@ def check_drawing(result: Results) -> None:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image in the format of its name; OSError where that fails, and what was there before stays."""
-    encoded, data = cv2.imencode(path.suffix, image)
-    if not encoded:
-        raise OSError(f"{path} cannot be written: OpenCV has no {path.suffix}.")
+    """Write a colour image in the format of its name; OSError where that fails, and what was there before stays.
+
+    Raises:
+        ValueError: OpenCV writes no colour images under such a name.
+    """
+    known = cv2.haveImageWriter(path.name)
+    written, data = cv2.imencode(path.suffix, np.ascontiguousarray(image)) if known else (False, np.empty(0))
+    if not written:
+        suffix = path.suffix or "a name without a suffix"
+        raise ValueError(f"Cannot write {path}: OpenCV has no colour images for {suffix}. Expected .jpg or .png.")
     with atomic_write(path, flush=False) as aside:
         aside.write_bytes(data.tobytes())
 

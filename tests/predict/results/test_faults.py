@@ -32,6 +32,7 @@ from samplug import SAM2Predictor
 from samplug.checkpoints.load import load_model
 from samplug.cli import main
 from samplug.errors import UsageError
+from samplug.predict.results.mask_results import MaskResults
 
 CLICKS = [[20, 20], [60, 50], [90, 30], [40, 70], [100, 80]]
 
@@ -109,6 +110,37 @@ def test_a_folder_of_somebody_else_raises_and_stays_as_it_was(tmp_path, name):
     with as_somebody_else(tmp_path), pytest.raises(PermissionError):
         kind.write(path, 1)
     assert digest(path) == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def drawn():
+    """A result whose drawing, a random image, does not become small as a file."""
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    return MaskResults(image, "clip.mp4", {0: "0"}, masks=torch.ones(1, 60, 80, dtype=torch.bool))
+
+
+@LINUX
+def test_a_drawing_on_a_full_disk_is_an_error_and_the_one_before_stays(drawn, tmp_path):
+    path = tmp_path / "new" / "a.png"
+    assert drawn.save(path) == str(path) and (cv2.imread(str(path)) == drawn.plot()).all()
+    before = digest(path)
+    with no_file_longer_than(900), pytest.raises(OSError, match=r"a\.png"):
+        drawn.save(path, line_width=9)
+    assert digest(path) == before and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a.foo", "a", "a.mp4", "a.pgm"])
+def test_a_drawing_under_a_name_of_no_image_is_refused(drawn, tmp_path, name):
+    with pytest.raises(ValueError, match=rf"{name}.*Expected \.jpg or \.png"):
+        drawn.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_drawing_is_saved_as_pillow_made_it_and_under_a_name_of_its_own(drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn.save("a.png", pil=True)
+    assert (cv2.imread("a.png") == np.asarray(drawn.plot(pil=True))[..., ::-1]).all()
+    assert drawn.save() == "results_clip.jpg" and Path("results_clip.jpg").exists()
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
