@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from support.digests import digest
+from support.checkpoint_files import digest
 from support.images import draw
 
 from samplug import annotate

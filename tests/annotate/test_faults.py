@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.digests import digest
+from support.checkpoint_files import digest
 from support.images import spoilt
 from support.scarce import LINUX, ROOT, as_somebody_else, small_disk
 

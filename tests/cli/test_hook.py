@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.digests import digest
+from support.checkpoint_files import digest
 
 try:
     from samplug import yolo_hook

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support.digests import digest
+from support.checkpoint_files import digest
 
 import samplug
 

@@ -1,4 +1,7 @@
-"""Networks to keep in files, the files, and whether they are refused."""
+"""Networks to keep in files, the files, whether they are refused, and digests of files."""
+
+import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,3 +82,8 @@ def needs_the_package_of(words):
     """Skip what is about a format whose package, an extra, is not installed."""
     if "safetensors" in words:
         pytest.importorskip("safetensors")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file. As bytes, pytest looks for minutes for where two that differ do so."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support.digests import digest
+from support.checkpoint_files import digest
 
 from samplug.checkpoints.load import bundled_path, load_model
 from samplug.data.clicks import next_click

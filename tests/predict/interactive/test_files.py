@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from support.digests import digest
+from support.checkpoint_files import digest
 from support.videos import BOXES, alike, predictor, ready, taught  # noqa: F401
 
 from samplug import SAM2DynamicInteractivePredictor

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.digests import digest
+from support.checkpoint_files import digest
 from support.videos import BOX, OTHER, Cameras, film, predictor_of, write_video
 
 from samplug.predict.results.mask_results import MaskResults

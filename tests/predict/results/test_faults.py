@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.digests import digest
+from support.checkpoint_files import digest
 from support.killed import KINDS
 from support.scarce import (
     LINUX,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import cv2
 import pytest
-from support.digests import digest
+from support.checkpoint_files import digest
 from support.scarce import LINUX, ROOT, as_somebody_else, no_file_longer_than, small_disk
 from support.videos import BOX, film, follow, predictor_of, write_video
 

@@ -6,9 +6,8 @@ import json
 
 import pytest
 import torch
-from support.checkpoint_files import same
+from support.checkpoint_files import digest, same
 from support.datasets import settings
-from support.digests import digest
 from support.networks import furthest, gradients, network
 from support.train import processes
 

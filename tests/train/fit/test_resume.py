@@ -10,8 +10,8 @@ import time
 
 import pytest
 import torch
+from support.checkpoint_files import digest
 from support.datasets import write_drawn
-from support.digests import digest
 
 from samplug.errors import JobError
 from samplug.train.fit.state import RunState
