@@ -161,12 +161,15 @@ def name_one_folder(args: Any, others: Any) -> bool:
 
 
 def select_device(device: Any, verbose: bool = True) -> torch.device:
-    """Choose the device as the host does, but leave torch's number of threads as it was."""
+    """Choose the device as the host does, but leave torch's number of threads as it was; ValueError for another."""
     threads = torch.get_num_threads()
     try:
-        return _select_device("" if device is None else device, verbose=verbose)
+        chosen = _select_device("" if device is None else device, verbose=verbose)
     finally:
         torch.set_num_threads(threads)
+    if not isinstance(chosen, torch.device):  # tpu and intel:gpu stay text, for exported networks
+        raise ValueError(f"device={device} is none of torch's. Expected cpu, mps, or GPUs by number: 0 or 0,1.")
+    return chosen
 
 
 @cache

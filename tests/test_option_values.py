@@ -163,6 +163,13 @@ def test_a_name_that_is_near_nothing_is_answered_in_one_line(model):
         model.predict(IMAGE, qqqq=1)
 
 
+@pytest.mark.parametrize("device", ["tpu", "tpu:0", "intel:gpu", "intel"])
+@pytest.mark.parametrize("verb", ["predict", "track"])
+def test_a_device_of_exported_networks_is_refused(model, verb, device):
+    with pytest.raises(ValueError, match=f"device={device} is none of torch's"):
+        getattr(model, verb)(IMAGE, device=device, points=[[5, 5]])
+
+
 @pytest.mark.parametrize("device", [0, "0", 1, [0], [0, 1], "0,1", "cuda", "cuda:0"])
 @pytest.mark.parametrize("verb", ["predict", "track", "val", "embed", "benchmark"])
 def test_a_gpu_that_is_not_there_is_refused_everywhere(model, verb, device, monkeypatch):

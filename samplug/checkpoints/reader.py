@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ def _unreadable(message: str) -> CheckpointError:
         )
     return CheckpointError(
         "PyTorch cannot read it: expected a checkpoint of torch.save or a .safetensors file that is not damaged "
-        f"({message.splitlines()[0][:120] if message else 'no reason given'}). {GET_AGAIN}"
+        f"({shorten(message, 120) or 'no reason given'}). {GET_AGAIN}"
     )
 
 

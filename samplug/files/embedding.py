@@ -130,8 +130,9 @@ def model_fingerprint(model: nn.Module) -> str:
     return _hash(repr((_variant(model), shapes)).encode(), values.tobytes())
 
 
-def image_fingerprint(image: np.ndarray) -> str:
+def image_fingerprint(image: np.ndarray | Tensor) -> str:
     """A short hash over an image's pixels, shape and dtype."""
+    image = image.float().cpu().numpy() if isinstance(image, Tensor) else image
     return _hash(repr((image.shape, image.dtype.str)).encode(), np.ascontiguousarray(image).data)
 
 

@@ -62,6 +62,7 @@ class PredictorBase(BasePredictor):
     mean: Any
     std: Any
     dataset: Any
+    batch: Any
     plotted_img: Any
     follows = False  # whether it tracks objects through memory
     may_lose_objects = False  # whether objects are found, by their ids, or not

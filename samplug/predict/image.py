@@ -40,7 +40,7 @@ from samplug.prompts.per_image import ImagePrompts
 from samplug.prompts.raw import RawPrompts
 from samplug.runtime.adaptive_batch import AdaptiveBatch
 from samplug.runtime.run_guard import one_at_a_time
-from samplug.sources.base_loader import image_count
+from samplug.sources.base_loader import image_count, require_one_image
 from samplug.sources.errors import ErrorPolicy
 from samplug.sources.image_loader import ImageLoader
 from samplug.sources.pixels import as_bgr, batch_as_bgr
@@ -62,6 +62,7 @@ class Predictor(PredictorBase):
 
     im: Any
     features: Any
+    _set_image: Any  # the loader of the image given to `set_image`
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         super().__init__(cfg, overrides, _callbacks)
@@ -71,17 +72,21 @@ class Predictor(PredictorBase):
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open a source; None goes on with the image given to `set_image`, or with that of `embedding=`, in black."""
-        self.image_is_blank = source is None and self.im is None and self._option("embedding") is not None
+        self.image_is_blank = source is None and self._set_image is None and self._option("embedding") is not None
         if self.image_is_blank:
             source = blank_image(self._option("embedding"), self.run_options)
         if source is not None:
-            self.reset_image()
+            self._forget_features()
+        elif self._set_image is not None:
+            self.dataset, self.source_type = self._set_image, self._set_image.source_type
         self.prompts_at_once = AdaptiveBatch(PROMPTS_AT_ONCE, "prompt")
         prompter = self._option("prompter")
         self.prompter = None if prompter is None else Detector(prompter, Predictor, self.args.device)
         super().setup_source(source, stride)
         self.images_at_once = AdaptiveBatch.of_images(self.device, int(self.args.batch), self.dataset.bs)
         self._options = self._postprocess_options()
+        if source is None and self._set_image is not None and self.im is None:  # another source came between
+            self._encode_source()
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the detector."""
@@ -108,36 +113,58 @@ class Predictor(PredictorBase):
 
     @one_at_a_time
     def set_image(self, image: Any) -> None:
-        """Encode one image (a path or a BGR array), to be prompted many times by calls without a source."""
+        """Encode one image (a path or a BGR array), to be prompted by calls without a source until `reset_image`."""
+        self._encode_image(image)
+        self._set_image = self.dataset
+
+    @one_at_a_time
+    def embed(self, image: Any) -> Embedding:
+        """Encode one image for another run or process: `Embedding.save`, then `embedding=` of a later call."""
+        before = self.dataset
+        self._encode_image(image)
+        (info,), features = self._batch_images(self.im), read_features(self.features)
+        self.dataset = before
+        self._forget_features()
+        return Embedding.of(self.fp32_model, info.image, features, info.transform)
+
+    def reset_image(self) -> None:
+        """Forget the image and its features."""
+        self._set_image = self.dataset = self.batch = None
+        self._forget_features()
+
+    def _encode_image(self, image: Any) -> None:
+        """Open and encode one image; where that fails, the source before stays."""
         if self.model is None:
             self.setup_model()
-        self.setup_source(image)
-        count = image_count(self.dataset)
-        if count != 1:
-            raise ValueError(f"set_image takes one image, not {count or 'a video'}: give a list as the source instead.")
+        before = self.dataset
+        try:
+            self.setup_source(image)
+            require_one_image(self.dataset)
+            self._encode_source()
+        except BaseException:
+            self.dataset = before
+            self._forget_features()
+            raise
+
+    def _encode_source(self) -> None:
+        """Encode the one image of the source."""
         self.batch = next(iter(self.dataset))
+        if isinstance(self.dataset, ImageLoader):
+            self.dataset.hold(self.batch[1])
         with torch.inference_mode(), self._threads():
             self.im = self.preprocess(self.batch[1])
             self.features = self.get_im_features(self.im)
         self._image_fingerprint = self._fingerprint(self.batch[1])
 
-    def embed(self, image: Any) -> Embedding:
-        """Encode one image for another run or process: `Embedding.save`, then `embedding=` of a later call."""
-        self.set_image(image)
-        (info,) = self._batch_images(self.im)
-        return Embedding.of(self.fp32_model, info.image, read_features(self.features), info.transform)
-
-    def reset_image(self) -> None:
-        """Forget the image and its features."""
+    def _forget_features(self) -> None:
         self.im = self.features = self._image_fingerprint = None
 
     def _fingerprint(self, originals: list[np.ndarray] | Tensor) -> tuple | None:
-        """What the features of one image depend on, besides the network; None for several."""
+        """What the features of one image depend on; None for several."""
         if len(originals) != 1:
             return None
-        image = originals[0]
-        pixels = image.float().cpu().numpy() if isinstance(image, Tensor) else image
-        return image_fingerprint(pixels), tuple(self.imgsz), self.resize, self.compute_options
+        pixels = image_fingerprint(originals[0])
+        return pixels, self.fp32_model, tuple(self.imgsz), self.resize, self.compute_options
 
     def get_im_features(self, im: Tensor) -> Tensor | dict[str, Tensor | list[Tensor]]:
         """Encode (F, 3, h, w): (F, C, h/16, w/16) for SAM; {"image_embed", "high_res_feats"} for SAM 2."""
@@ -271,8 +298,7 @@ class Predictor(PredictorBase):
         if self.model is None:
             self.setup_model()
         read = read_features(features)
-        shape = dst_shape or (16 * read.grid[0], 16 * read.grid[1])
-        transform = ImageTransform(src_shape, shape, self.resize)
+        transform = ImageTransform(src_shape, dst_shape or (16 * read.grid[0], 16 * read.grid[1]), self.resize)
         prompts = Prompts.read(bboxes=bboxes, points=points, labels=labels, masks=masks, shape=src_shape)
         if self.device.type == "cpu":
             require_prompt_memory(prompts, transform, 3 if multimask_output else 1, PostprocessOptions())
@@ -281,14 +307,7 @@ class Predictor(PredictorBase):
             prediction = segment_prompts(self.model, read, [transform], [prompts], multimask, batch_size)
             return masks_and_boxes(prediction, transform, self.model.mask_threshold)
 
-    @staticmethod
-    def remove_small_regions(masks: Tensor, min_area: float = 0, nms_thresh: float = 0.7) -> tuple[Tensor, Tensor]:
-        """Fill holes and drop islands below `min_area` pixels of (N, H, W) masks, then drop duplicates.
-
-        Returns:
-            (masks that stay, their indices): NMS on the new boxes, in which a mask that needed no change goes first.
-        """
-        return remove_small_regions(masks, min_area, nms_thresh)
+    remove_small_regions = staticmethod(remove_small_regions)
 
     def _prompted_images(self, im: Tensor, given: dict[str, Any]) -> tuple[Tensor, list[PromptedImage]]:
         """The input and the images of the current batch with their prompts, without those whose prompts are wrong."""

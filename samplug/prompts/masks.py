@@ -72,12 +72,14 @@ def split(value: Any, shape: Size | None) -> list[Any]:
 
 
 def split_array(array: np.ndarray | Tensor, shape: Size | None, of_rows: bool = False) -> list[Any]:
-    """(H, W), (N, H, W) or (N, 1, H, W) as N arrays, (H, W, C) as one, flat polygons (N, 2K) as N of them.
+    """(H, W), (N, H, W), (N, 1, H, W) or (N, H, W, C) as N arrays, (H, W, C) as one, flat polygons (N, 2K) as N.
 
     `of_rows`: it came as a list of rows, as polygons do and masks hardly ever.
     """
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.ndim == 4 and array.shape[3] in CHANNELS:
+        return list(array)
     sides = tuple(array.shape)
     if array.ndim == 2 and 0 not in sides:
         return list(array) if are_flat_polygons(array, shape, of_rows) else [array]

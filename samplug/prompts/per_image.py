@@ -15,6 +15,7 @@ from torch import Tensor
 from samplug.arguments import SPATIAL_PROMPTS
 from samplug.errors import PromptError, UnknownSizeError, reject
 from samplug.prompts.coords import describe
+from samplug.prompts.masks import CHANNELS
 from samplug.prompts.objects import Prompts, parse_prompts
 from samplug.prompts.raw import KEYS, OBJECT_DEPTH, RawPrompts, bounded_depth
 from samplug.transforms import Size
@@ -128,7 +129,7 @@ def has_entries(name: str, value: Any, count: int | None) -> bool:
     """Whether an argument nests once more than one image's, or has None for some of just as many images."""
     if value is None:
         return False
-    if depth(value) > IMAGE_DEPTH[name]:
+    if depth(value, name == "masks") > IMAGE_DEPTH[name]:
         return True
     gaps = isinstance(value, (list, tuple)) and count is not None and len(value) == count > 1
     return gaps and any(item is None for item in value)
@@ -139,17 +140,19 @@ def is_shared(value: Any) -> bool:
     return value is None or isinstance(value, Number) or getattr(value, "ndim", 1) == 0
 
 
-def depth(value: Any) -> int:
-    """How many levels of lists and array dimensions stand above the numbers."""
+def depth(value: Any, of_masks: bool = False) -> int:
+    """How many levels of lists and array dimensions stand above the numbers; a mask may have channels."""
     if hasattr(value, "xyxy") or isinstance(value, (str, Path, dict)) or hasattr(value, "convert"):
         return 2  # boxes; one mask in a file or a PIL image, a polygon, run lengths
     if hasattr(value, "orig_shape"):
         return 3  # Ultralytics' Masks
     if isinstance(value, (np.ndarray, Tensor)):
-        return 3 if value.ndim == 4 and value.shape[1] == 1 else value.ndim  # (N, 1, h, w) are N masks
+        sides = tuple(value.shape)
+        with_channels = len(sides) > 2 and sides[-1] in CHANNELS or len(sides) == 4 and sides[1] == 1
+        return len(sides) - (of_masks and with_channels)
     if not isinstance(value, (list, tuple)):
         return 0
-    return 1 if not value or isinstance(value[0], (int, float)) else 1 + max(map(depth, value))
+    return 1 if not value or isinstance(value[0], (int, float)) else 1 + max(depth(item, of_masks) for item in value)
 
 
 def entries_of(name: str, value: Any, count: int | None) -> Entries:

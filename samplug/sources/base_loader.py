@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ def list_files(source: str) -> list[str]:
     SourceError where the path is that of a pipe or a device.
     """
     host.require_regular_file(source)
+    if "*" in source and os.path.isfile(source):  # a name, not a pattern
+        return [str(Path(source).absolute())]
     if suffix(source) not in LISTS or not os.path.isfile(source):
         return FileList(source).files
     files = [file for line in sorted(lines_of_list(Path(source))) for file in files_of_line(line, Path(source).parent)]
@@ -43,9 +46,10 @@ def list_files(source: str) -> list[str]:
 
 
 def lines_of_list(path: Path) -> list[str]:
-    """The entries of a .txt or .csv file; a first row "source" is the title of a column."""
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    lines = text.splitlines()
+    """The entries of a .txt or .csv file, in UTF-8 or UTF-16; a first row "source" is the title of a column."""
+    text = path.read_bytes()
+    encoding = "utf-16" if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    lines = text.decode(encoding, errors="surrogateescape").splitlines()
     if suffix(path) == "csv":
         rows = [row for row in csv.reader(lines) if row]
         lines = [entry for row in (rows[1:] if rows[:1] == [["source"]] else rows) for entry in row]
@@ -132,6 +136,13 @@ def image_count(dataset: Any) -> int | None:
     if hasattr(dataset, "nf"):
         return None if any(dataset.video_flag) else dataset.nf
     return None if getattr(dataset, "mode", "") == "stream" else getattr(dataset, "bs", None)
+
+
+def require_one_image(dataset: Any) -> None:
+    """Refuse what gives another number of images than one: ValueError."""
+    count = image_count(dataset)
+    if count != 1:
+        raise ValueError(f"set_image takes one image, not {count or 'a video'}: give a list as the source instead.")
 
 
 def suffix(path: Any) -> str:

@@ -48,6 +48,11 @@ class ImageLoader(SourceLoader):
         self.indices: list[int] = []  # of the batch's images among all; of frames, since the first video began
         errors.single_image = self.nf == self.ni == 1
 
+    def hold(self, images: Sequence[np.ndarray]) -> None:
+        """Give the images that were read from files again, whatever becomes of the files."""
+        read = zip(self.items, images, strict=True)
+        self.items = [image if isinstance(item, str | Path) else item for item, image in read]
+
     def batches(self) -> Iterator[Batch]:
         """The images, then the frames of each video."""
         self.mode = "image"

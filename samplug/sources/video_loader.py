@@ -193,7 +193,8 @@ def files_of_item(item: str | Path) -> list[str]:
 
 def names_several(item: str | Path) -> bool:
     """Whether an item is a folder, a glob or a file that lists others."""
-    return "*" in str(item) or suffix(item) in LISTS or os.path.isdir(item)
+    glob = "*" in str(item) and not os.path.isfile(item)
+    return glob or suffix(item) in LISTS or os.path.isdir(item)
 
 
 def video_of(path: str) -> Video:

@@ -94,27 +94,6 @@ def test_boxes_nested_once_more_are_a_list_for_each_image(network, images):
     assert [len(result) for result in results] == [2, 1]
 
 
-def test_an_image_set_once_is_encoded_once(predictor, images, encodings):
-    predictor.set_image(images[0])
-    before = [level.clone() for level in (predictor.features["image_embed"], *predictor.features["high_res_feats"])]
-    answers = [predictor(points=[click])[0] for click in CLICKS] + [predictor(bboxes=BOXES)[0]]
-    assert encodings == [1]
-    after = (predictor.features["image_embed"], *predictor.features["high_res_feats"])
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    predictor.reset_image()
-    assert same(answers[2], predictor(images[0], bboxes=BOXES)[0])
-
-
-def test_features_of_another_image_are_never_used(predictor, images):
-    expected = predictor(images[1], points=[60, 60])[0]
-    predictor.set_image(images[0])
-    assert same(predictor(images[1], points=[60, 60])[0], expected)
-    image = images[0].copy()
-    predictor.set_image(image)
-    image[:] = cv2.resize(images[2], image.shape[1::-1])  # changed in place, behind the predictor's back
-    assert same(predictor(points=[60, 60])[0], ready(predictor.model)(image, points=[60, 60])[0])
-
-
 def test_embeddings_come_back_from_a_file_and_refuse_what_they_do_not_fit(network, images, tmp_path, encodings):
     ready(network).embed(images[0]).save(tmp_path / "image.npz")
     encodings.clear()

@@ -35,6 +35,9 @@ PER_IMAGE = [
     ("results", {"prompts": [results(boxes=yolo_boxes().data)] * 3}, [2, 2, 2]),
     ("by name and path", {"prompts": {"a.jpg": {"bboxes": XYXYS}, "two/c.jpg": {"points": [3, 4]}}}, [2, 0, 1]),
     ("a dict that nests", {"prompts": {"bboxes": [XYXYS, None, [XYXYS[0]]]}}, [2, None, 1]),
+    ("images of masks for all", {"masks": [np.stack([MASK, MASK, MASK], -1)] * 3}, [3, 3, 3]),
+    ("images of masks for each", {"masks": [[np.stack([MASK] * 3, -1)] * count for count in (2, 1, 3)]}, [2, 1, 3]),
+    ("a click for each, in one array", {"points": np.full((3, 1, 1, 2), 5)}, [1, 1, 1]),
     ("logits (N, 1, h, w) for all", {"masks": np.zeros((2, 1, 8, 8)) - 3.0}, [2, 2, 2]),
     ("nothing", {}, [None, None, None]),
 ]

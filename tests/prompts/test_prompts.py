@@ -117,6 +117,13 @@ FORMS = [
     ("a mask as nested lists", {"masks": MASK.tolist()}, MASKS1),
     ("masks (N, H, W)", {"masks": np.stack([MASK, ~MASK])}, MASKS2),
     ("logits (N, 1, h, w)", {"masks": torch.from_numpy(np.stack([MASK, ~MASK])[:, None] * 2.0 - 1)}, MASKS2),
+    ("masks (N, H, W, 1)", {"masks": np.stack([MASK, ~MASK])[..., None]}, MASKS2),
+    ("masks (N, H, W, 3)", {"masks": np.stack([np.stack([MASK, ~MASK])] * 3, -1)}, MASKS2),
+    (
+        "a list of images of masks",
+        {"masks": [np.stack([each * 255] * 3, -1) for each in (MASK, ~MASK)]},
+        MASKS2,
+    ),
     ("a list of masks", {"masks": [MASK, torch.from_numpy(~MASK)]}, MASKS2),
     ("masks of mixed sizes", {"masks": [MASK, MASK[::2, ::2]]}, [MASKS1[0], click(mask=MASK[::2, ::2])]),
     ("masks of Ultralytics", {"masks": Masks(torch.from_numpy(np.stack([MASK, ~MASK])), SHAPE)}, MASKS2),

@@ -2,6 +2,9 @@
 
 # ruff: noqa: F811 (a test's argument is the fixture that was imported)
 
+import codecs
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -189,6 +192,24 @@ def test_a_list_of_names_skips_what_is_not_there(model, predict, tmp_path, endin
     assert skipped == {"nowhere.jpg", "no image at all"}
     with pytest.raises(SourceError, match="there is no such file"):
         predict(str(tmp_path / f"l.{ending}"), points=[[5, 5]], on_error="raise")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_list_of_names_in_unicode_is_read(predict, tmp_path, encoding):
+    cv2.imwrite(str(tmp_path / "ä.png"), BYTES)
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    (tmp_path / "l.txt").write_bytes(mark + "ä.png\n".encode(encoding))
+    assert len(predict(str(tmp_path / "l.txt"), points=[[5, 5]])) == 1
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(predict, tmp_path, kind):
+    for name in ("a[1]*.png", "a1b.png"):
+        cv2.imwrite(str(tmp_path / name), BYTES)
+    for track in (None, False):
+        results = predict(kind(tmp_path / "a[1]*.png"), points=[[5, 5]], track=track)
+        assert [result.path for result in results] == [str(tmp_path / "a[1]*.png")]
+    assert len(predict(str(tmp_path / "a*b.png"), points=[[5, 5]])) == 1
 
 
 @pytest.mark.parametrize("track", [None, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -56,6 +57,10 @@ class MaskResults(Results):
                 moved = some_rows(value, *args) if fn == "__getitem__" else move(value, fn, *args, **kwargs)
                 setattr(made, name, moved)
         return made
+
+    def __getitem__(self, index: Any) -> MaskResults:
+        """Some of the rows: by a number, a slice, a list or an array of numbers, or a mask of the rows."""
+        return super().__getitem__(row_index(index))
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Replace boxes and masks, as Ultralytics does; fields of another number of rows go with those replaced."""
@@ -197,6 +202,22 @@ class BlankName(str):
 def integers(column: Tensor | np.ndarray) -> list[int]:
     """A column of ids or classes as whole numbers."""
     return [int(each) for each in column.tolist()]
+
+
+def row_index(index: Any) -> Any:
+    """An index with one entry a row, which torch and numpy read alike: a tensor of uint8 is a mask, an array is not.
+
+    Raises:
+        IndexError: it has several columns.
+    """
+    if not isinstance(index, Tensor | np.ndarray) or index.ndim == 0:
+        return index
+    if math.prod(index.shape[1:]) != 1:
+        raise IndexError(f"Got rows by an index of shape {tuple(index.shape)}. Expected one number, or True, a row.")
+    index = index.reshape(-1)
+    if isinstance(index, Tensor):
+        return index.bool() if index.dtype == torch.uint8 else index
+    return index.astype(np.int64) if index.dtype == np.uint8 else index
 
 
 def some_rows(value: Any, index: Any) -> Any:

@@ -26,6 +26,9 @@ ROWS = {
     "[[2, 0]]": (lambda r: r[[2, 0]], (2, 0)),
     "[bools]": (lambda r: r[torch.tensor([True, False, True])], (0, 2)),
     "[array]": (lambda r: r[np.array([1])], (1,)),
+    "[uint8 tensor]": (lambda r: r[torch.tensor([0, 1, 1], dtype=torch.uint8)], (1, 2)),
+    "[uint8 array]": (lambda r: r[np.array([0, 2, 2], np.uint8)], (0, 2, 2)),
+    "[column]": (lambda r: r[torch.tensor([[2], [0]])], (2, 0)),
     "[tensor]": (lambda r: r[torch.tensor([1, 2])], (1, 2)),
     "cpu": (lambda r: r.cpu(), EVERY),
     "numpy": (lambda r: r.numpy(), EVERY),
@@ -65,6 +68,12 @@ def test_a_field_stays_with_its_rows(followed, segmented, name, operation):
         assert after == tuple(before[row] for row in rows)
     else:
         assert np.allclose(np.asarray(after), np.asarray(before)[list(rows)]) and len(after) == len(rows)
+
+
+def test_rows_by_an_index_of_several_columns_are_refused(followed):
+    for index in (torch.zeros(3, 3, dtype=torch.bool), np.array([[0, 1]])):
+        with pytest.raises(IndexError, match="Expected one number, or True, a row"):
+            followed[index]
 
 
 def test_numpy_gives_arrays_and_a_dtype_is_taken(followed):
