@@ -3,7 +3,10 @@
 import cv2
 import numpy as np
 
+from samplug.transforms import Size
+
 INSIDE_PIXEL = 0.25  # added to a vertex before it is scaled: the same pixel whether a reader truncates or rounds
+LABEL_ROUNDING = 1e-6  # of a side of the image, by the six digits of a label's numbers
 
 
 def outlines_of(mask: np.ndarray) -> list[np.ndarray]:
@@ -67,6 +70,16 @@ def without_straight(path: np.ndarray) -> np.ndarray:
     straight = (before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0]) & ((before * after).sum(1) > 0)
     kept = path[~straight]
     return kept if len(kept) else path[:1]
+
+
+def is_of_yolo_rows(outline: np.ndarray, size: Size) -> bool:
+    """Whether an outline (K, 2) xy in pixels of an image (H, W) is one of `yolo_rows`.
+
+    Each vertex of those lies the same bit inside its pixel, which no three vertices of others do by chance. They run
+    through the outermost pixels of a mask, where outlines of other programs run around them.
+    """
+    places = outline - INSIDE_PIXEL
+    return bool((np.abs(places - places.round()) <= LABEL_ROUNDING * max(size)).all())
 
 
 def yolo_rows(mask: np.ndarray, number: int) -> list[str]:

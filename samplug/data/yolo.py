@@ -15,12 +15,13 @@ import yaml
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from ultralytics.data import dataset as data_set
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import check_det_dataset, verify_image_label
+from ultralytics.data.utils import check_det_dataset, polygon2mask, verify_image_label
 from ultralytics.utils import ROOT
 
 from samplug.data.arrays import polygon_mask
 from samplug.data.image_file import ImageFile, Labels
 from samplug.data.label_boxes import BOX_NUMBERS, read_yaml
+from samplug.data.outlines import is_of_yolo_rows
 from samplug.data.samples import AnnotatedImage, Lazy
 from samplug.errors import DataError, MissingSplitError, names_of, one_line, report_slip
 from samplug.transforms import Size
@@ -155,5 +156,8 @@ def _labels(label: dict[str, Any]) -> Labels:
 
 
 def _outline_mask(outline: Any, size: Size) -> np.ndarray:
-    """The mask of an outline (K, 2) in shares of the image."""
-    return polygon_mask([np.asarray(outline) * size[::-1]], size)
+    """The mask of an outline (K, 2) in shares of the image; of one that samplug wrote, the one it was written from."""
+    corners = np.asarray(outline, np.float64) * size[::-1]
+    if is_of_yolo_rows(corners, size):
+        return polygon2mask(size, [corners.ravel()], 1).astype(bool)
+    return polygon_mask([corners], size)

@@ -7,6 +7,7 @@ from support.datasets import BLOCK, HEIGHT, OTHER, WIDTH, coco, davis, index_of,
 
 from samplug.data.arrays import polygon_mask
 from samplug.data.open import open_data
+from samplug.data.outlines import yolo_rows
 from samplug.errors import DataError
 
 
@@ -36,6 +37,27 @@ def test_a_yolo_data_set_is_read_by_its_yaml_or_its_folder(yolo):
         assert np.array_equal(image.masks, [BLOCK, OTHER])
     bgr = cv2.imread(str(yolo / "images" / "val" / "a.png"))
     assert np.array_equal(image.image, bgr[..., ::-1])
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (333, 1023), (2160, 3840)])
+def test_outlines_that_samplug_wrote_are_the_masks_they_were_written_from(tmp_path, size):
+    rng = np.random.default_rng(0)
+    masks = [np.zeros(size, bool) for _ in range(5)]
+    for mask, side in zip(masks, (1, 2, 5, 20, 30), strict=True):
+        top, left = (int(rng.integers(0, length - side)) for length in size)
+        mask[top : top + side, left : left + side] = True
+    masks[4][5:8, 5:9] = True
+    masks[4] &= ~np.roll(masks[3], 3, 1)
+    rows = [(mask, row) for mask in masks for row in yolo_rows(mask, 0)]
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((*size, 3), np.uint8))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("".join(f"{row}\n" for _, row in rows))
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [a]\n")
+    (image,) = open_data(tmp_path / "data.yaml").images
+    assert len(image.masks) == len(rows) and np.array_equal(image.masks.any(0), np.any(masks, 0))
+    assert np.array_equal(image.masks[:4], masks[:4])
 
 
 @pytest.mark.host
