@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from samplug.data.coco import segmentation_mask
 from samplug.data.formats.records import Box, ImageRecord
 from samplug.data.image_file import refuse_malformed
 from samplug.errors import DataError, one_line
@@ -34,19 +37,23 @@ class LabelBoxes:
 
     @staticmethod
     def of_coco(file: Path, content: dict[str, Any]) -> LabelBoxes:
-        """Boxes of a COCO json; crowds are left out. Classes are numbered as the categories are listed."""
-        rows: dict[str, list[tuple[Sequence[float], int]]] = {}
+        """Boxes of a COCO json, else those around its segmentations; crowds are left out.
+
+        Classes are numbered as the categories are listed.
+        """
         with refuse_malformed(f"{file} cannot be read as COCO's labels"):
             categories = content.get("categories", [])
             numbers = {category["id"]: i for i, category in enumerate(categories)}
             files = {image["id"]: str(image["file_name"]) for image in content["images"]}
+            rows: dict[str, list[tuple[Box | dict, int]]] = {name: [] for name in files.values()}
             for annotation in content["annotations"]:
-                if not annotation.get("iscrowd") and annotation.get("bbox"):
-                    x, y, width, height = map(float, annotation["bbox"])
-                    row = ([x, y, x + width, y + height], numbers.get(annotation.get("category_id"), 0))
-                    rows.setdefault(files[annotation["image_id"]], []).append(row)
+                if not annotation.get("iscrowd") and (annotation.get("bbox") or annotation.get("segmentation")):
+                    row = coco_box(annotation), coco_class(annotation, numbers)
+                    rows[files[annotation["image_id"]]].append(row)
             names = {i: str(category["name"]) for i, category in enumerate(categories)}
-        return LabelBoxes(partial(_find, rows), names or None)
+            stated = {str(image["file_name"]): (image.get("height"), image.get("width")) for image in content["images"]}
+        sizes = {name: size for name, size in stated.items() if all(size)}
+        return LabelBoxes(partial(_find, rows, sizes), names or None)
 
     @staticmethod
     def of_records(records: Iterable[ImageRecord]) -> LabelBoxes:
@@ -59,7 +66,7 @@ class LabelBoxes:
         names = sorted(numbers, key=lambda name: (numbers[name], name))
         order = {name: i for i, name in enumerate(names)}
         rows = {source: [(box, order[name]) for box, name in boxes] for source, boxes in found.items()}
-        return LabelBoxes(partial(_find, rows), dict(enumerate(names)) or None)
+        return LabelBoxes(partial(_find, rows, {}), dict(enumerate(names)) or None)
 
     @staticmethod
     def of_yolo(path: Path) -> LabelBoxes:
@@ -75,18 +82,63 @@ class LabelBoxes:
 
         def find(name: str, image: str, size: Size) -> Found:
             file = (path / name).with_suffix(".txt") if path.is_dir() else beside(image)
-            if path.is_dir() and not file.is_file():
+            if path.is_dir() and not file.is_file() and not has_namesake(name, image):
                 file = path / f"{Path(name).stem}.txt"
             return read_yolo(file, size) if file.is_file() else (np.zeros((0, 4)), [])
 
         return LabelBoxes(find, None if yaml is None else yaml_names(yaml) or None)
 
 
-def _find(rows: Mapping[str, Sequence[tuple[Sequence[float], int]]], name: str, path: str, size: Size) -> Found:
-    """The boxes of an image in rows of a box and a class, by name."""
-    found = rows.get(name) or rows.get(Path(path).name) or []
-    boxes = np.array([box for box, _ in found], np.float64).reshape(-1, 4)
-    return clip_boxes(boxes, [number for _, number in found], size)
+def _find(
+    rows: Mapping[str, Sequence[tuple[Box | dict, int]]], sizes: Mapping[str, Size], name: str, path: str, size: Size
+) -> Found:
+    """The boxes of an image in rows of a box, or of run lengths, and a class, by name."""
+    key = name if name in rows or has_namesake(name, path) else Path(path).name
+    stated, found = sizes.get(key), rows.get(key, ())
+    if stated not in (None, size):
+        raise DataError(f"{path}: its labels were drawn on an image of (height, width) {stated}. Expected {size}.")
+    with refuse_malformed(f"A label of {path} cannot be read"):
+        boxes = [box_around(box, size) if isinstance(box, dict) else box for box, _ in found]
+    return clip_boxes(np.array(boxes, np.float64).reshape(-1, 4), [number for _, number in found], size)
+
+
+def has_namesake(name: str, path: str) -> bool:
+    """Whether an image, by its name below the job's folder and its path, has one of its file name in that folder.
+
+    Labels under a file name alone are that one's; else those of images in folders may stand under it too.
+    """
+    alone = Path(name).name
+    return alone != name and os.path.isfile(path.removesuffix(name) + alone)
+
+
+def coco_box(annotation: Mapping[str, Any]) -> Box | dict:
+    """The xyxy of an annotation of COCO or, where it has run lengths alone, those."""
+    if annotation.get("bbox"):
+        x, y, width, height = map(float, annotation["bbox"])
+        return x, y, x + width, y + height
+    shape = annotation["segmentation"]
+    if isinstance(shape, dict):
+        return shape
+    corners = np.concatenate([np.reshape(part, (-1, 2)).astype(float) for part in shape])
+    (left, top), (right, bottom) = corners.min(0).tolist(), corners.max(0).tolist()
+    return left, top, right, bottom
+
+
+def coco_class(annotation: Mapping[str, Any], numbers: Mapping[Any, int]) -> int:
+    """The class of an annotation of COCO; 0 where no categories are listed."""
+    category = annotation.get("category_id")
+    if numbers and category not in numbers:
+        raise DataError(
+            f"The annotation {annotation.get('id')} has category_id={category}, which is not listed. Expected one of "
+            f"{', '.join(map(str, numbers)):.80}."
+        )
+    return numbers.get(category, 0)
+
+
+def box_around(run_lengths: dict, size: Size) -> Box:
+    """The xyxy around the mask of run lengths on an image (H, W)."""
+    x, y, width, height = cv2.boundingRect(segmentation_mask(run_lengths, size).astype(np.uint8))
+    return float(x), float(y), float(x + width), float(y + height)
 
 
 def beside(image: str) -> Path:

@@ -1,5 +1,6 @@
 """What a source holds, and how it is cut into shards."""
 
+import json
 from contextlib import nullcontext
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from samplug.annotate.plan import Shard, Source, check_names, find_sources, shards_of, update_plan
+from samplug.annotate.work.prompters import prompts_in
 from samplug.errors import JobError
 
 
@@ -98,3 +100,13 @@ def test_two_names_of_one_label_file_are_refused(formats, others, refused):
     sources = [Source(name, f"/x/{name}", 1, 1) for name in others]
     with pytest.raises(JobError, match=f"{others[0]} and {others[1]} .*format=coco") if refused else nullcontext():
         check_names(sources, formats.split(","))
+
+
+def test_prompts_under_a_file_name_are_not_those_of_another_image_of_that_name(tmp_path):
+    for name in ("a.jpg", "x/a.jpg", "x/b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "p.json").write_text(json.dumps({name: {"points": [[5, 5]]} for name in ("a.jpg", "b.jpg")}))
+    find = prompts_in(tmp_path / "p.json")
+    for name, count in (("a.jpg", 1), ("x/a.jpg", 0), ("x/b.jpg", 1)):
+        assert len(find(Source(name, str(tmp_path / name), 0, 0), (20, 20))) == count

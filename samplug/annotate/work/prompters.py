@@ -10,7 +10,7 @@ import numpy as np
 
 from samplug.annotate.plan import Source
 from samplug.data.formats import read_labels
-from samplug.data.label_boxes import LabelBoxes
+from samplug.data.label_boxes import LabelBoxes, has_namesake
 from samplug.errors import JobError
 from samplug.host import BasePredictor
 from samplug.predict.detector import Detector
@@ -82,4 +82,12 @@ def prompts_by_name(content: Any) -> Find:
     by_file = prompts.by_file
     if by_file is None:
         raise JobError('prompter=*.json. Expected prompts by file name, {"a.jpg": {"bboxes": …}}, or COCO\'s lists.')
-    return lambda source, size: prompts.for_image(0, source.name if source.name in by_file else source.path, size)
+
+    def find(source: Source, size: Size) -> Prompts:
+        if source.name in by_file:
+            return prompts.for_image(0, source.name, size)
+        if source.path not in by_file and has_namesake(source.name, source.path):
+            return Prompts.read(bboxes=[], shape=size)
+        return prompts.for_image(0, source.path, size)
+
+    return find
