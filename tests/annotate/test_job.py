@@ -235,7 +235,8 @@ def test_a_label_that_cannot_be_read_fails_its_image_alone(job, folder, tmp_path
     done = job(prompter=str(labels))
     assert [failure.source for failure in done.failures] == ["image2.png"]
     assert "line 1" in done.failures[0].reason
-    assert sum(len(record.objects) for record in done.records()) == 2  # image1.png and more/image1.png
+    found = {record.source for record in done.records() if record.objects}
+    assert found == {"image1.png"}  # more/image1.png is another image
 
 
 def test_changed_settings_are_refused_with_the_difference_and_what_acts_at_export_is_not(job, contents):
@@ -264,6 +265,9 @@ def test_a_network_that_was_fetched_by_the_first_run_is_no_other_one(job, conten
 
 
 def test_new_changed_and_vanished_files(job, folder, contents):
+    labels = json.loads((folder.parent / "boxes.json").read_text())
+    labels["images"] = [{"id": image["id"], "file_name": image["file_name"]} for image in labels["images"]]
+    (folder.parent / "boxes.json").write_text(json.dumps(labels))  # an image of another size would have no boxes
     done = job()
     before = {path: path.stat().st_mtime_ns for path in (done.out / "records").rglob("*.gz")}
     cv2.imwrite(str(folder / "new.png"), np.zeros((20, 30, 3), np.uint8))
