@@ -8,10 +8,13 @@ import os
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from threading import RLock
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
@@ -242,6 +245,36 @@ def pil_image(file: str | Path | BytesIO) -> Any:
         return None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+_IMAGE_LOCK = RLock()  # what is put back must not be what another thread has put there
+
+
+@contextmanager
+def without_plugins(reason: Callable[[Path], str]) -> Iterator[None]:
+    """Let the host read image files without installing a plugin for what it cannot read, which has a reason instead.
+
+    A plugin that is installed is used.
+    """
+    from PIL import Image
+
+    with _IMAGE_LOCK:
+        before = Image.open
+        opened = before if find_spec("pi_heif") else getattr(patches, "_image_open", before)
+
+        def open_image(file: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return opened(file, *args, **options)
+            except Image.UnidentifiedImageError as error:
+                if not isinstance(file, str | Path):
+                    raise
+                raise OSError(reason(Path(file))) from error
+
+        Image.open = open_image  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            Image.open = before
 
 
 check()

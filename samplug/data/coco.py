@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from samplug.data.arrays import IMAGE_SUFFIXES, polygon_mask
-from samplug.data.image_file import MALFORMED, ImageFile, Labels, refuse_malformed
+from samplug.data.image_file import MALFORMED, ImageFile, Labels, frame_files, refuse_malformed
 from samplug.data.samples import AnnotatedImage, AnnotatedVideo, Lazy
 from samplug.errors import DataError, report_slip
 from samplug.masks.rle import rle_decode
@@ -174,8 +174,7 @@ def _load_video(root: Path, entry: tuple[str, Path]) -> AnnotatedVideo:
 
 def _frames_of(name: str, folders: Sequence[Path], file: Path) -> list[Path]:
     for folder in folders:
-        found = sorted(path for path in (folder / name).glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        if found:
+        if found := frame_files(folder / name):
             return found
     raise DataError(
         f"{file} has no frames. Expected images in a folder {name} beside it: "

@@ -1,15 +1,16 @@
 """Images and videos beside index masks, in folders: `images` and `masks`, VOC's, DAVIS'."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from samplug.data.arrays import IMAGE_SUFFIXES, VOID, object_numbers, read_index_mask
-from samplug.data.image_file import ImageFile, Labels
+from samplug.data.image_file import ImageFile, Labels, frame_files
 from samplug.data.samples import AnnotatedImage, AnnotatedVideo, Lazy
-from samplug.errors import DataError, MissingSplitError
+from samplug.errors import DataError, MissingSplitError, names_of, report_slip
+from samplug.sources.base_loader import lines_of_list
 from samplug.transforms import Size
 
 IMAGE_FOLDERS = (("images", "masks"), ("JPEGImages", "SegmentationObject"))
@@ -32,15 +33,15 @@ def open_videos(root: Path, split: str) -> Lazy[AnnotatedVideo] | None:
     usual = [name for name in names if name.parts[0] == DAVIS_RESOLUTION]
     if usual and len({name.parent for name in names}) > 1:
         names = usual
-    listed = _listed(root, split)
-    names = [name for name in names if listed is None or name.name in listed]
+    listed = _listed(root, split, {name.name for name in names}, "video with masks")
+    names = [name for name in names if name.name in listed]
     if not names:
         raise MissingSplitError(f"{root} has no video of split={split}: ImageSets lists others.")
     return Lazy(names, partial(_load_video, images, truth))
 
 
 def _load_video(images: Path, truth: Path, name: Path) -> AnnotatedVideo:
-    files = sorted(path for path in (images / name).glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = frame_files(images / name)
     if not files:
         raise DataError(f"{images / name} holds no frame, but {truth / name} holds masks.")
     masks = {path.stem: path for path in (truth / name).glob("*.png")}
@@ -74,7 +75,9 @@ def open_images(root: Path, split: str, source: str | Path | None = None) -> Laz
         if masks:
             part = _split_folder(folder, root / truth, split)
             masks = [mask for mask in masks if mask.is_relative_to(root / truth / part)]
-            pairs = _pairs(folder / part, root / truth / part, masks, _listed(root, split))
+            listed = _listed(root, split, {mask.stem for mask in masks}, "image with a mask")
+            masks = [mask for mask in masks if mask.stem in listed]
+            pairs = _pairs(folder / part, root / truth / part, masks)
             files = [ImageFile(file, partial(read_index_labels, mask), mask) for file, mask in pairs]
             return Lazy(files, ImageFile.load)
     return None
@@ -88,14 +91,12 @@ def _split_folder(images: Path, truth: Path, split: str) -> str:
     return split if there else ""
 
 
-def _pairs(images: Path, truth: Path, masks: Sequence[Path], listed: set[str] | None) -> list[tuple[Path, Path]]:
+def _pairs(images: Path, truth: Path, masks: Sequence[Path]) -> list[tuple[Path, Path]]:
     found = (path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     files = {path.relative_to(images).with_suffix(""): path for path in found}
     pairs = []
     for mask in masks:
         name = mask.relative_to(truth).with_suffix("")
-        if listed is not None and name.name not in listed:
-            continue
         if name not in files:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
             raise DataError(f"{mask} has no image. Expected {images / name} with any of {suffixes}.")
@@ -103,10 +104,36 @@ def _pairs(images: Path, truth: Path, masks: Sequence[Path], listed: set[str] | 
     return pairs
 
 
-def _listed(root: Path, split: str) -> set[str] | None:
-    """The names that `ImageSets` lists for a split; None where it lists none."""
-    for folder in SPLIT_FOLDERS:
-        file = root / "ImageSets" / folder / f"{split}.txt"
-        if file.is_file():
-            return {Path(line).stem for line in file.read_text(encoding="utf-8", errors="replace").split()}
-    return None
+def _listed(root: Path, split: str, known: Collection[str], what: str) -> Collection[str]:
+    """Those of the known names that `ImageSets` lists for a split; all where it lists none."""
+    file = next((path for path in _lists(root, split) if path.is_file()), None)
+    if file is None:
+        return known
+    lines = lines_of_list(file)
+    chosen = [_names_in(line, known) for line in lines]
+    if lost := [line for line, names in zip(lines, chosen, strict=True) if not names]:
+        report_slip(f"{file}: {len(lost)} of {len(lines)} lines name no {what}: {names_of(lost)}.", DataError)
+    return set().union(*chosen)
+
+
+def _lists(root: Path, split: str) -> list[Path]:
+    """Where a split may be listed."""
+    return [root / "ImageSets" / folder / f"{split}.txt" for folder in SPLIT_FOLDERS]
+
+
+def _names_in(line: str, known: Collection[str]) -> set[str]:
+    """The known names that a line lists: one, which may hold spaces, or several words, such as VOC's `name 1`.
+
+    Folders before a name and a suffix behind it are left out. A line of several paths is an image's and its mask's.
+    """
+    whole, pieces = [line], line.split()
+    readings = [pieces, whole] if sum("/" in piece for piece in pieces) > 1 else [whole, pieces]
+    found = ({name for text in texts if (name := _known_name(text, known))} for texts in readings)
+    return next(filter(None, found), set())
+
+
+def _known_name(text: str, known: Collection[str]) -> str | None:
+    """The known name that a text is, with or without a suffix; a number behind a dot belongs to the name."""
+    path = Path(text)
+    names = [path.name] if path.suffix[1:].isdecimal() else [path.name, path.stem]
+    return next((name for name in names if name in known), None)

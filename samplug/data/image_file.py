@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from samplug.data.arrays import check_same_size, read_image
+from samplug.data.arrays import IMAGE_SUFFIXES, check_same_size, read_image
 from samplug.data.samples import AnnotatedFrame, AnnotatedImage
 from samplug.errors import DataError
+from samplug.sources.video import natural_key
 from samplug.transforms import Size
 
 MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)  # labels may hold anything
@@ -25,6 +26,12 @@ def refuse_malformed(what: str, errors: tuple[type[Exception], ...] = MALFORMED)
         raise
     except errors as error:
         raise DataError(f"{what}: {error!r:.200}.") from error
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The frames of a video in a folder, in the order that trackers read them: 2.png before 10.png."""
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(found, key=lambda path: natural_key(path.name))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,15 +18,17 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset, polygon2mask, verify_image_label
 from ultralytics.utils import ROOT
 
+from samplug import host
 from samplug.data.arrays import polygon_mask
 from samplug.data.image_file import ImageFile, Labels
 from samplug.data.label_boxes import BOX_NUMBERS, read_yaml
 from samplug.data.outlines import is_of_yolo_rows
 from samplug.data.samples import AnnotatedImage, Lazy
 from samplug.errors import DataError, MissingSplitError, names_of, one_line, report_slip
+from samplug.sources.image import reason_unreadable
 from samplug.transforms import Size
 
-ULTRALYTICS_ERRORS = (OSError, SyntaxError, TypeError, ValueError, RuntimeError, AssertionError)
+ULTRALYTICS_ERRORS = (KeyError, OSError, SyntaxError, TypeError, ValueError, RuntimeError, AssertionError)
 
 
 def open_yolo(
@@ -45,12 +47,12 @@ def open_yolo(
     try:
         if Path(data).is_file() and (is_zipfile(data) or is_tarfile(data)):
             raise DataError("it is an archive: unpack it, and give its data.yaml")
-        with _safe_label_caches():
+        with _safe_label_caches(), host.without_plugins(reason_unreadable):
             dataset = _dataset(str(published) if is_published else data, split, classes, is_published)
     except MissingSplitError:
         raise
     except ULTRALYTICS_ERRORS as error:
-        raise DataError(f"data={data}: {one_line(error)}") from error
+        raise DataError(f"data={data}: {_reason(error)}") from error
     if strict:
         _check_strictly(dataset)
     elif lost := dataset.lost_files():
@@ -63,6 +65,14 @@ def open_yolo(
         raise DataError(f"{data} has boxes and no outlines. Expected a data set for segmentation.")
     files = [ImageFile(Path(label["im_file"]), partial(_labels, label)) for label in labels]
     return Lazy(files, ImageFile.load), {int(number): name for number, name in dataset.data["names"].items()}
+
+
+def _reason(error: Exception) -> str:
+    """What Ultralytics says, in one line; of names, whose KeyErrors hold a sentence or the number that is not there."""
+    if not isinstance(error, KeyError):
+        return one_line(error)
+    missing = error.args[0]
+    return one_line(Exception(missing)) if " " in str(missing) else f"it has no {missing!r}. Expected names from 0 on."
 
 
 class _FileListDataset(YOLODataset):
@@ -84,8 +94,10 @@ def _check_strictly(dataset: _FileListDataset) -> None:
     lost = set(dataset.lost_files())
     for file, labels in zip(dataset.all_files, dataset.label_files, strict=True):
         if file in lost:
-            reason = verify_image_label((file, labels, "", False, len(dataset.data["names"]), 0, 0, False))[-1]
-            raise DataError(f"{one_line(Exception(reason)) or file + ': it cannot be read'} (labels {labels}).")
+            with host.without_plugins(reason_unreadable):
+                reason = verify_image_label((file, labels, "", False, len(dataset.data["names"]), 0, 0, False))[-1]
+            text = one_line(Exception(reason)).replace("ignoring corrupt image/label: ", "")  # nothing is ignored
+            raise DataError(f"{text.removesuffix('.') or file + ': it cannot be read'} (labels {labels}).")
         lines = Path(labels).read_text(encoding="utf-8").splitlines() if Path(labels).is_file() else []
         for number, line in enumerate(lines, 1):
             if len(line.split()) == BOX_NUMBERS:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.datasets import coco, yolo  # noqa: F401
 from ultralytics import YOLO
 
@@ -122,3 +123,34 @@ def test_a_yolo_whose_file_runs_code_is_no_prompter(tmp_path):
     with pytest.raises(CheckpointError, match="references types outside"):
         load_detector(str(tmp_path / "b.pt"))
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ("{1: a, 2: b}", "2-class dataset requires class indices 0-1, but you have invalid class indices 1-2"),
+        ("{}", "0-class dataset, at least one class name is required"),
+        ("{-1: a}", "it has no 0. Expected names from 0 on."),
+    ],
+)
+@pytest.mark.host
+def test_names_that_do_not_count_from_0_are_told_in_one_line(yolo, names, message):
+    (yolo / "data.yaml").write_text(f"path: {yolo}\ntrain: images/val\nval: images/val\nnames: {names}\n")
+    with pytest.raises(DataError) as caught:
+        open_data(yolo)
+    assert str(caught.value).startswith(f"data={yolo / 'data.yaml'}: {message}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content, reason", [(b"broken", "it is not an image, damaged or cut short"), (b"<html>", "it is a web page")]
+)
+def test_an_image_that_is_none_is_told_and_nothing_is_installed_for_it(yolo, capture_log, content, reason):
+    before = Image.open
+    (yolo / "images" / "val" / "c.jpg").write_bytes(content)
+    assert len(masks_of(yolo)) == 1
+    with pytest.raises(DataError, match=rf"c\.jpg: {reason}.*\(labels .*c\.txt\)\.$"):
+        open_data(yolo, strict=True)
+    lines = "\n".join(capture_log)
+    assert reason in lines and "left out, as the image or its label cannot be read: c.jpg." in lines
+    assert not any(word in lines for word in ("requirement", "AutoUpdate", "heif"))
+    assert Image.open is before

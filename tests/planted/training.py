@@ -23,7 +23,9 @@ TRAINING = (
         "a resumed run begins its mean anew", "learner.py", "in state.mean.items()}", "in self.mean.items()}", RESUME
     ),
     Defect("prompts follow from nothing", "learner.py", "[*seed, PLAN]", "", RESUME),
-    Defect("a run goes on with other data", "fit/trainer.py", "self.state.identity != self.identity", "False", RESUME),
+    Defect(
+        "a run goes on with other data", "fit/trainer.py", "not self.state.is_bound_to(self.identity)", "False", RESUME
+    ),
     Defect("a step that is no number is taken", "learner.py", "not torch.isfinite(norm) or", "False and", RUN),
     Defect(
         "the last epoch is the best",

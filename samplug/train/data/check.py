@@ -6,10 +6,12 @@ A file that cannot be read is an error with its name. Everything else that may s
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +20,7 @@ import numpy as np
 from ultralytics.utils import TQDM
 
 from samplug.data.arrays import read_image
-from samplug.data.image_file import ImageFile
+from samplug.data.image_file import ImageFile, Labels
 from samplug.data.open import Data
 from samplug.data.samples import AnnotatedVideo, Lazy
 from samplug.resources import usable_cores
@@ -123,6 +125,22 @@ def twins(first: Iterable[Path], second: Iterable[Path]) -> list[tuple[Path, Pat
         digest = file_digest(path) if same_length else ""
         found += [(other, path) for other in same_length if file_digest(other) == digest]
     return found
+
+
+def label_digests(files: Iterable[ImageFile]) -> list[str]:
+    """A hash of the labels of each image: of their file's bytes where it has one, else of the objects as they are read.
+
+    Neither depends on the disk that a data set lies on, as times of files would. A file of several images is read once.
+    """
+    of_file = cache(file_digest)
+    return [of_file(file.labels_path) if file.labels_path else _objects_digest(file.labels()) for file in files]
+
+
+def _objects_digest(labels: Labels) -> str:
+    """A hash of objects whose shapes are numbers, in lists or arrays, or parts of a json."""
+    parts = [list(labels.shapes), list(labels.classes), list(labels.ignored)]
+    content = json.dumps(parts, sort_keys=True, default=lambda value: np.asarray(value).tolist())
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def file_digest(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from samplug.train.data.check import (
     annotated_files,
     check_images,
     files_of,
+    label_digests,
     looks_semantic,
     twins,
 )
@@ -54,12 +55,15 @@ class TrainSets:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the names and sizes of all files: another one means another data set."""
+        """A hash of the names and sizes of all images, and one of the labels: others mean another data set.
+
+        Runs of earlier releases know the first one alone.
+        """
         if not (len(self.train.images) or len(self.train.videos)):
             return SCENES  # drawn alike everywhere
-        files = [file.path for data in (self.train, self.val) for file in files_of(data)]
-        rows = [f"{path} {path.stat().st_size}" for path in files]
-        return hashlib.blake2b("\n".join(rows).encode(), digest_size=12).hexdigest()
+        files = [file for data in (self.train, self.val) for file in files_of(data)]
+        images = [f"{file.path} {file.path.stat().st_size}" for file in files]
+        return f"{_hash_of(images)}-{_hash_of(label_digests(files))}"
 
 
 def open_sets(settings: Any, input_size: Size, tracks: bool = True, ranks: Ranks = ONE_PROCESS) -> TrainSets:
@@ -99,6 +103,10 @@ def open_sets(settings: Any, input_size: Size, tracks: bool = True, ranks: Ranks
     sets.most_objects = max(each.visible for row in chosen for each in facts[row])
     _report(sets, [facts[row] for row in chosen], val_facts)
     return sets
+
+
+def _hash_of(lines: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=12).hexdigest()
 
 
 def drawn_data(clips: bool) -> Data:

@@ -90,6 +90,12 @@ class RunState:
         training |= {"format": FORMAT, "progress": asdict(self.progress), "weights": own}
         write_tensors(path, {"model": dict(model), **about, "training": training})
 
+    def is_bound_to(self, identity: Mapping[str, Any]) -> bool:
+        """Whether a run of this identity may go on from here; earlier releases wrote no hash of the labels."""
+        began = {"data": "", **self.identity}
+        same_data = began["data"] in (identity["data"], identity["data"].partition("-")[0])
+        return same_data and {**began, "data": ""} == {**identity, "data": ""}
+
     @staticmethod
     def load(path: Path) -> RunState:
         """Read what `save` wrote; no code in the file runs.

@@ -251,7 +251,7 @@ class SAMTrainer(TrainerEvents):
         if self.settings.keep and not self.settings.dry:
             self.setup.rehearse(self.anchor)
         if self.state is not None:
-            if self.state.identity != self.identity:
+            if not self.state.is_bound_to(self.identity):
                 raise JobError(
                     f"data={self.settings.data} has changed since the run of {self.last} began: start a new one."
                 )

@@ -21,10 +21,11 @@ from support.datasets import (
 )
 from support.images import draw
 
+from samplug.data.open import open_data
 from samplug.errors import DataError
 from samplug.masks.rle import rle_encode
 from samplug.train.data.check import twins
-from samplug.train.data.sets import open_sets
+from samplug.train.data.sets import TrainSets, open_sets
 from samplug.train.data.splits import groups_of, hold_out
 
 SIZE = (64, 64)
@@ -264,3 +265,30 @@ def test_another_data_set_has_another_fingerprint(tmp_path):
     assert sets_of(tmp_path).fingerprint == first
     cv2.imwrite(str(tmp_path / "images" / "0.png"), draw(60, 80, 9))
     assert sets_of(tmp_path).fingerprint != first
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_labels_of_the_same_images_have_another_fingerprint(tmp_path, layout):
+    folder, seen = tmp_path / "data", []
+    for masks in ([BLOCK, OTHER], [BLOCK, OTHER], [OTHER, BLOCK], [BLOCK, np.roll(OTHER, 1, 1)]):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        data = open_data(LAYOUTS[layout](folder, *masks), split="train")
+        seen.append(TrainSets(data, data, {}).fingerprint)
+    assert seen[0] == seen[1] and len(set(seen)) == 3
+    assert len({each.partition("-")[0] for each in seen}) == 1  # the images are the same
+
+
+def test_long_outlines_that_differ_in_one_corner_have_other_fingerprints(tmp_path):
+    corners = np.stack([np.linspace(0.1, 0.9, 3000), 0.5 + 0.2 * np.sin(np.arange(3000))], 1)
+    seen = set()
+    for row in (None, 1500):
+        if row is not None:
+            corners[row] += 0.01
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        (tmp_path / "data").mkdir()
+        as_yolo(tmp_path / "data", BLOCK)
+        (tmp_path / "data" / "labels" / "a.txt").write_text("0 " + " ".join(map(str, corners.ravel())))
+        data = open_data(tmp_path / "data", split="train")
+        seen.add(TrainSets(data, data, {}).fingerprint)
+    assert len(seen) == 2

@@ -109,6 +109,27 @@ def test_a_run_does_not_go_on_with_other_data(trainer, tmp_path):
         trainer(resume=str(cut.last), data=str(data)).train()
 
 
+def test_a_run_does_not_go_on_with_other_labels_and_one_of_an_earlier_release_goes_on(trainer, tmp_path):
+    given = {"data": str(write_drawn(tmp_path / "data", train=3, val=1, side=64)), "exist_ok": True}
+    cut = trainer(interrupt_at(1), **given)
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    labels = {file: file.read_text() for file in (tmp_path / "data" / "labels").rglob("*.txt")}
+    for file in labels:
+        file.write_text("0 0.2 0.2 0.8 0.2 0.8 0.8 0.2 0.8\n")
+    with pytest.raises(JobError, match="has changed since the run"):
+        trainer(**given).train()
+    for file, text in labels.items():
+        file.write_text(text)
+    content = torch.load(cut.last, weights_only=True)
+    identity = content["training"]["identity"]
+    identity["data"] = identity["data"].partition("-")[0]  # as earlier releases wrote it
+    torch.save(content, cut.last)
+    again = trainer(**given)
+    again.train()
+    assert again.progress.complete
+
+
 def test_a_full_disk_ends_a_run_with_the_files_name_and_the_state_before_stays(trainer, monkeypatch):
     run = trainer()
     save, count = torch.save, []
