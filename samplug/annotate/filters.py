@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from samplug.annotate.settings import Settings
 from samplug.data.formats.records import ImageRecord, ObjectRecord
+from samplug.errors import names_of
 
 
 def reason_to_drop(record: ObjectRecord, settings: Settings) -> str:
@@ -42,6 +43,39 @@ def renamed(each: ObjectRecord, class_names: Any) -> ObjectRecord:
     """An object under its new name."""
     name = new_name(each.name, class_names)
     return each if name in (None, each.name) else replace(each, name=name, cls=-1)
+
+
+@dataclass
+class Tally:
+    """What there is in records, and how much of it becomes labels."""
+
+    images: int = 0
+    found: int = 0  # objects
+    kept: int = 0  # of them in the labels
+    filled: int = 0  # images with any of these
+    names: set[str] = field(default_factory=set)  # of classes that were found
+
+    def watch(self, records: Iterable[ImageRecord], settings: Settings) -> Iterator[ImageRecord]:
+        """The same records, counted as they pass."""
+        for record in records:
+            kept = sum(not reason_to_drop(each, settings) for each in record.objects)
+            self.images, self.filled = self.images + 1, self.filled + (kept > 0)
+            self.found, self.kept = self.found + len(record.objects), self.kept + kept
+            self.names.update(each.name for each in record.objects)
+            yield record
+
+    def __str__(self) -> str:
+        dropped = f" ({self.found - self.kept} more are dropped: see review.csv)" if self.found > self.kept else ""
+        return f"{self.kept} objects on {self.filled} of {self.images} images and frames{dropped}"
+
+
+def unknown_classes(class_names: Any, found: Iterable[str]) -> str:
+    """Which classes are to have new names and do not occur, in words; "" if all do."""
+    there = sorted(found)
+    unknown = [name for name in class_names or {} if name not in there]
+    if not unknown or not there:
+        return ""
+    return f"class_names: no object is of the class {names_of(unknown)}. There are {names_of(there)}."
 
 
 def class_table(records: Callable[[], Iterator[ImageRecord]], settings: Settings) -> dict[str, int]:

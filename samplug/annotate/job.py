@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import gc
-import hashlib
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -18,15 +16,28 @@ from typing import Any
 
 from samplug import __version__
 from samplug.annotate.engines import annotate_shards
-from samplug.annotate.export import export
+from samplug.annotate.export import check_places, export
+from samplug.annotate.filters import Tally, unknown_classes
+from samplug.annotate.hashes import hashes, hashes_beside
 from samplug.annotate.lock import lock
-from samplug.annotate.plan import PLAN, Shard, Source, check_names, find_sources, read_plan, update_plan, write_plan
+from samplug.annotate.plan import (
+    JOB,
+    PLAN,
+    Shard,
+    Source,
+    check_names,
+    find_sources,
+    read_plan,
+    update_plan,
+    write_plan,
+)
 from samplug.annotate.progress import Progress
 from samplug.annotate.records import Failure, ImageRecord, RecordFolder, naming_damage
 from samplug.annotate.review.sheet import write_sheet
 from samplug.annotate.review.table import write_review
 from samplug.annotate.settings import Settings, check_unchanged
-from samplug.annotate.work.prompters import unused_names
+from samplug.annotate.work.prompters import check_prompter, unused_names
+from samplug.data.formats import places_of
 from samplug.errors import JobError
 from samplug.files.atomic import atomic_write
 from samplug.host import LOGGER
@@ -63,12 +74,10 @@ class Job:
         self.out = Path(settings.out)
         check_folder(self.out)
         self.records_of = RecordFolder(self.out / "records")
-        self._before = read_job(self.out / "job.json")
+        self._before = read_job(self.out / JOB)
         self.settings = settings if settings.source is not None else resumed(settings, self._before)
-        known = hashes(self.settings)
-        self._of_records = {**self.settings.of_records, **known}
-        if self._before:  # a file that was fetched since had no hash then
-            check_unchanged({**known, **self._before["settings"]}, self._of_records, str(self.out))
+        self._of_records, self._known = self.settings.of_records, dict[str, str]()
+        self._add_hashes(hashes(self.settings))
         self._shards: list[Shard] | None = None
 
     # What it holds
@@ -109,9 +118,12 @@ class Job:
                 images and videos failed.
             OSError: the disk is full, or the folder cannot be written.
         """
+        check_prompter(self.settings.prompter)
         with without_collector():
             root, sources = find_sources(self.settings.source, self._before.get("root", ""), self.settings.frames)
+        self._add_hashes(hashes_beside(self.settings, sources))
         check_names(sources, self.settings.format)
+        check_places(self.out, self.settings, sources, self._before.get("places"))
         if isinstance(prompter := self.settings.prompter, str | Path) and (unused := unused_names(prompter, sources)):
             LOGGER.warning(f"prompter={prompter}: {unused}.")
         self.out.mkdir(parents=True, exist_ok=True)
@@ -133,27 +145,40 @@ class Job:
         """Write the labels in the formats of the settings, the review list and the failures, from the records."""
         file_of = partial(os.path.join, self._before["root"])
         written = export(self.records, self.settings, self.out, file_of)
-        counts = Counter[str]()
-        rows = write_review(counted(self.records(), counts), self.settings, self.out / "review.csv")
+        tally = Tally()
+        rows = write_review(tally.watch(self.records(), self.settings), self.settings, self.out / "review.csv")
         write_sheet(rows[: self.settings.sheet], file_of, self.out / "review.html")
         failures = self.failures
         with atomic_write(self.out / "failures.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(asdict(each)) + "\n" for each in failures), encoding="utf-8")
         if self.settings.verbose:
             LOGGER.info("\n".join(f"{name}: {path}" for name, path in written.items()))
-            found = f"{counts['objects']} objects on {counts['images'] - counts['empty']} of {counts['images']} images"
-            LOGGER.info(f"{found} and frames; {len(failures)} could not be annotated{listed(failures)}")
-        if counts["images"] and not counts["objects"]:
-            LOGGER.warning(f"{self.out}: no object on any image. Does prompter= know these images, and what they show?")
+            LOGGER.info(f"{tally}; {len(failures)} could not be annotated{listed(failures)}")
+        if unknown := unknown_classes(self.settings.class_names, tally.names):
+            LOGGER.warning(unknown)
+        if tally.images and not tally.kept:
+            ask = "Does prompter= know these images, and what they show?"
+            ask = f"All {tally.found} are dropped: review.csv says by what." if tally.found else ask
+            LOGGER.warning(f"{self.out}: no object on any image. {ask}")
+
+    def _add_hashes(self, known: dict[str, str]) -> None:
+        """Note hashes of what the records depend on; JobError where the job was begun with others."""
+        self._known = {**self._known, **known}
+        self._of_records = {**self._of_records, **known}
+        if self._before:  # a file that was fetched since had no hash then
+            check_unchanged({**self._known, **self._before["settings"]}, self._of_records, str(self.out))
 
     def _plan(self, root: str, sources: Sequence[Source]) -> None:
         """Bring what the folder says of the job up to date; the records of what has changed are removed."""
         given = self.settings.source
-        source = [str(each) for each in given] if isinstance(given, list | tuple) else str(given)
+        named = [*map(os.path.abspath, given if isinstance(given, list | tuple) else [given])]  # from any folder
+        source = named if isinstance(given, list | tuple) else named[0]
         content = {"source": source, "root": root, "settings": self._of_records, "run": self.settings.of_run}
         content["samplug"] = __version__
+        if not self._before or "places" in self._before:  # a job of an older version does not know what it has made
+            content["places"] = sorted({*places_of(self.settings.format), *self._before.get("places", ())})
         if content != self._before:
-            with atomic_write(self.out / "job.json") as temporary:
+            with atomic_write(self.out / JOB) as temporary:
                 temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             self._before, self._shards = content, None
         shards, dropped = update_plan(self.shards, sources, self.settings.shard)
@@ -265,29 +290,6 @@ def resumed(given: Settings, before: dict[str, Any]) -> Settings:
             raise JobError(f"{given.out} was begun with {name}={value['name']}, an object of a program: give it again.")
     known["format"] = tuple(known.get("format", given.format))
     return replace(given, **known, source=before["source"])
-
-
-def hashes(settings: Settings) -> dict[str, str]:
-    """The contents of the files that the records depend on."""
-    files = {"model": settings.model, "prompter": settings.prompter}
-    paths = {name: Path(file) for name, file in files.items() if isinstance(file, str | Path)}
-    return {f"{name} (sha256)": sha256(path) for name, path in paths.items() if path.is_file()}
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, of which little is held at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def counted(records: Iterator[ImageRecord], counts: Counter[str]) -> Iterator[ImageRecord]:
-    """The same records; afterwards the counts are those of their images and objects."""
-    for record in records:
-        counts.update({"images": 1, "objects": len(record.objects), "empty": not record.objects})
-        yield record
 
 
 def listed(failures: list[Failure]) -> str:

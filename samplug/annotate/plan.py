@@ -20,7 +20,7 @@ from samplug.sources.base_loader import is_image, is_video, list_files
 from samplug.sources.video import natural_key
 
 ID_CHARACTERS = 16
-PLAN = "plan.jsonl"  # the file in a job's folder
+JOB, PLAN = "job.json", "plan.jsonl"  # the files in a job's folder
 LABELS_OF_VIDEOS = ("mots", "sa")  # formats that have a file for each image or video, named like it
 LABELS_BY_NAME = ("yolo", "png", *LABELS_OF_VIDEOS)  # those have one for each image, and a folder for each video
 
@@ -87,15 +87,26 @@ def find_sources(
         raise JobError(f"source={source!s:.300}: {error}") from error
     if frames:
         paths = [*dict.fromkeys(path if kind_of(path) == "video" else os.path.dirname(path) for path in paths)]
+    if not paths:
+        raise JobError(f"source={source} holds no image and no video.")
     if len(items) == 1 and os.path.isdir(items[0]) and not frames:
         root = os.path.abspath(items[0])
     else:
-        root = os.path.commonpath([*map(os.path.dirname, paths), *([before] if before else ())]) if paths else ""
-        if before not in ("", root):
-            raise JobError(f"source={source} is not below {before}, where the job was begun. Use another out=.")
-    if not paths:
-        raise JobError(f"source={source} holds no image and no video.")
+        root = os.path.commonpath(map(os.path.dirname, paths))
+    root = root_of_job(root, before) if before else root
+    if not root:
+        raise JobError(f"source={source} is not below {before}, where the job was begun. Use another out=.")
     return root, [planned(path, root) for path in paths]
+
+
+def root_of_job(root: str, before: str) -> str:
+    """The folder that names stay relative to in a job that was begun at another; "" where that does not hold it.
+
+    A link to the folder is the same one. A folder that was moved is not: another may have come to its place.
+    """
+    if Path(root).is_relative_to(before):
+        return before
+    return root if os.path.isdir(before) and os.path.samefile(root, before) else ""
 
 
 def files_of(item: str) -> Iterator[str]:

@@ -149,6 +149,10 @@ class PredictorBase(BasePredictor):
         else:
             self._open_source(source)
             self._guard.note_source()
+        if formats := self._option("save_format"):
+            from samplug.predict.results.labels import check_label_places  # here: few runs need the writers
+
+            check_label_places(formats, Path(self.save_dir), getattr(self.dataset, "files", ()))
         height, width = self.imgsz
         if height * width >= LARGE_INPUT:
             need = INPUT_PIXEL_BYTES * height * width

@@ -361,3 +361,25 @@ def test_the_end_counts_objects_and_prompts_of_no_image_are_named(job, tmp_path,
     named, empty = capture_log[-2:]
     assert "'imag1.png' is none of the source's files" in named and "image1.png" in named
     assert "no object on any image" in empty
+
+
+def test_the_end_counts_what_is_in_the_labels(job, capture_log):
+    done = job(verbose=True)
+    ious = sorted(each.iou for record in done.records() for each in record.objects)
+    job(verbose=True, min_iou=ious[3])
+    kept = sum(len(path.read_text().splitlines()) > 0 for path in (done.out / "labels").rglob("*.txt"))
+    line = next(line for line in reversed(capture_log) if " objects on " in line)
+    left = sum(iou >= ious[3] for iou in ious)
+    assert line.startswith(f"{left} objects on {kept} of 7 images and frames ({6 - left} more are dropped")
+    job(verbose=True, min_iou=1.0)
+    assert not any(path.read_text() for path in (done.out / "labels").rglob("*.txt"))
+    assert any(line.startswith("0 objects on 0 of 7 images and frames (6 more are dropped") for line in capture_log)
+    assert "no object on any image. All 6 are dropped" in capture_log[-1]
+
+
+def test_a_new_name_of_a_class_that_does_not_occur_is_told(job, capture_log):
+    job(class_names={"ct": "animal", "dog": None})
+    assert capture_log[-1].endswith("class_names: no object is of the class ct. There are cat, dog.")
+    count = len(capture_log)
+    job(class_names={"cat": "animal"})
+    assert not any("class_names" in line for line in capture_log[count:])

@@ -54,6 +54,17 @@ def test_names_stay_those_of_the_job_when_a_list_grows(tree):
         find_sources([tree / "b" / "2.png", tree / "a9.png"], str(tree / "b"))
 
 
+def test_a_job_stays_with_its_folder(tree):
+    """Names and times of two folders may be the same, as of frames of two cameras."""
+    with pytest.raises(JobError, match=r"is not below .*b, where the job was begun. Use another out="):
+        find_sources(tree, str(tree / "b"))
+    with pytest.raises(JobError, match="where the job was begun"):
+        find_sources(tree / "b", str(tree / "gone"))
+    assert names(tree / "b", str(tree)) == ["b/2.png", "b/c/1.jpg"]
+    (tree.parent / "link").symlink_to(tree)
+    assert names(tree.parent / "link", str(tree)) == names(tree)
+
+
 def test_a_video_is_a_shard_and_images_come_in_shards_before_them():
     sources = [Source(name, f"/x/{name}", 1, 1) for name in ("a.png", "b.mp4", "c.png", "d.png")]
     shards = shards_of(sources, 2)

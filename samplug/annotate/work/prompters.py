@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from samplug.annotate.plan import Source
+from samplug.annotate.plan import PLAN, Source
 from samplug.data.formats import read_labels
 from samplug.data.label_boxes import LabelBoxes, has_namesake
-from samplug.errors import JobError
+from samplug.errors import CheckpointError, JobError, one_line
 from samplug.host import BasePredictor
 from samplug.predict.detector import Detector
 from samplug.prompts.objects import Prompts
@@ -21,6 +22,11 @@ from samplug.prompts.raw import RawPrompts, from_json
 from samplug.transforms import Size
 
 Prompter = Callable[[Sequence[np.ndarray], Sequence[Source]], list[Prompts]]  # of BGR images (H, W, 3), from files
+TABLES = (".txt", ".csv")  # one label, or a list: not what a prompter is made of
+TAKES = (
+    "a YOLO's file, a folder of YOLO's labels, a data.yaml, labels of COCO, CVAT, Label Studio or Datumaro, "
+    "or prompts.json"
+)
 Find = Callable[[Source, Size], Prompts]  # of one image (H, W)
 
 
@@ -38,8 +44,22 @@ def prompter_of(given: Any, predictor: type[BasePredictor], device: Any, conf: f
         return lambda images, sources: [
             find(source, image.shape[:2]) for source, image in zip(sources, images, strict=True)
         ]
-    detector = Detector(given if path is None else {"model": given, "conf": conf}, predictor, device)
+    detector = Detector(given, predictor, device) if path is None else detector_of(given, predictor, device, conf)
     return lambda images, sources: [join_objects(found) for found in detector.detect(images)]
+
+
+def detector_of(given: str | Path, predictor: type[BasePredictor], device: Any, conf: float) -> Detector:
+    """The detector in a file, or by its name; JobError where it is none, for it may be a mistyped folder of labels."""
+    try:
+        return Detector({"model": given, "conf": conf}, predictor, device)
+    except (CheckpointError, TypeError) as error:  # a TypeError of Ultralytics: of a file that it does not know
+        raise JobError(f"prompter={given}: {one_line(error).rstrip('.')}. Expected {TAKES}.") from error
+
+
+def check_prompter(given: Any) -> None:
+    """Refuse a single label, or a table, before the work begins: JobError."""
+    if isinstance(given, str | Path) and Path(given).suffix.lower() in TABLES and not Path(given).is_dir():
+        raise JobError(f"prompter={given} is no detector. Expected {TAKES}.")
 
 
 def prompts_in(path: Path) -> Find | None:
@@ -64,6 +84,16 @@ def unused_names(prompter: str | Path, sources: Sequence[Source]) -> str:
         return ""
     names = [name for source in sources for name in (source.name, source.path)]
     return ImagePrompts(RawPrompts(prompts=content)).unused_files(names)
+
+
+def label_files(folder: str | Path) -> Iterator[str]:
+    """The YOLO labels in a folder and its subfolders, in order; not hidden ones, and not what jobs have written."""
+    for place, folders, names in os.walk(folder):
+        if PLAN in names:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in sorted(names) if name.endswith(".txt"))
 
 
 def boxes_in(labels: LabelBoxes) -> Find:

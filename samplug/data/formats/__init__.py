@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ WRITERS: dict[str, type[Writer]] = {
     "datumaro": DatumaroWriter,
     "parquet": ParquetWriter,
 }
+
+
+def places_of(formats: Iterable[str]) -> list[str]:
+    """The names of the files and folders that labels in some formats take, below the folder they are written to."""
+    return [*dict.fromkeys(place for name in formats for place in (WRITERS[name].place, *WRITERS[name].places_beside))]
 
 
 def read_labels(path: Path, content: Any = None) -> Iterator[ImageRecord] | None:

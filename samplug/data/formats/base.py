@@ -26,6 +26,7 @@ class Writer:
 
     Attributes:
         place: the file or folder of the labels below the folder of the job.
+        places_beside: what else is written there.
 
     Args:
         folder: where they are written.
@@ -35,6 +36,7 @@ class Writer:
     """
 
     place: str
+    places_beside: tuple[str, ...] = ()
 
     def __init__(
         self, folder: Path, classes: Mapping[str, int], file_of: FileOf, image_of: ImageOf | None = None

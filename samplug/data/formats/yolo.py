@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from samplug.data.formats.base import Named, Writer, file_for, image_name
 from samplug.data.formats.records import ImageRecord
 from samplug.data.outlines import yolo_rows
+from samplug.errors import DataError
 
 
 class YoloWriter(Writer):
@@ -21,6 +23,7 @@ class YoloWriter(Writer):
     """
 
     place = "labels"
+    places_beside = ("images", "data.yaml")
 
     def add(self, record: ImageRecord, objects: Named) -> None:
         """Write a text file, empty where nothing was found."""
@@ -44,8 +47,16 @@ class YoloWriter(Writer):
 
 
 def link(image: str, place: Path) -> None:
-    """Link to an image, or copy it where the system has no links."""
+    """Link to an image, or copy it where the system has no links.
+
+    Raises:
+        DataError: there is another file, which no run before has made: it stays.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists() and os.path.samefile(image, place):  # linked by a run before, or the image itself
+        return
+    if place.is_file() and not place.is_symlink() and not filecmp.cmp(image, place):
+        raise DataError(f"{place} is another file than {image}, and would be lost. Expected labels in another folder.")
     place.unlink(missing_ok=True)  # of a run before
     try:
         os.symlink(os.path.abspath(image), place)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from samplug.data.formats import WRITERS
+from samplug.data.formats import WRITERS, places_of
 from samplug.data.formats.base import Writer
+from samplug.data.formats.places import check_overlap
 from samplug.data.formats.records import ImageRecord, ObjectRecord
 from samplug.data.help import check_formats, format_names
 from samplug.errors import DataError
@@ -69,6 +70,11 @@ def class_of(result: Results, row: int, everything: bool) -> tuple[int, str]:
     own = next((int(column[row]) for column in numbered_by if column is not None and len(column)), number)
     nameless = everything and name == str(own)
     return (0, OBJECT) if nameless else (number, name)
+
+
+def check_label_places(formats: Any, folder: Path, files: Sequence[str]) -> None:
+    """Refuse to write labels over the files of a source, before anything is written: DataError."""
+    check_overlap([folder / name for name in places_of(format_names(formats))], files, "project= or name=")
 
 
 class LabelFiles:

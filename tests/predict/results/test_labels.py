@@ -1,6 +1,7 @@
 """`save_format`: predict and track write labels by annotation's writers; results as run lengths, COCO and polygons."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -117,6 +118,33 @@ def test_a_second_run_into_one_folder_replaces_its_labels(run, tmp_path):
 def test_what_cannot_be_written_is_refused_before_the_first_image(model, tmp_path, given, reason):
     with pytest.raises(DataError, match=reason):
         model.predict(draw(80, 120, 0), imgsz=64, bboxes=BOXES, project=str(tmp_path), **given)
+
+
+@pytest.mark.parametrize(
+    ("source", "formats", "name"),
+    [
+        ("ds/images", "yolo", "ds"),
+        ("ds/images/*.png", "coco,yolo", "ds"),
+        ("ds/images/train", "yolo", "ds"),
+        ("linked", "yolo", "ds"),
+        ("ds/images", "png", "ds"),
+    ],
+)
+def test_labels_never_take_the_place_of_the_sources_files(run, tmp_path, monkeypatch, source, formats, name):
+    images(tmp_path, ["ds/images/a.png", "ds/images/train/b.png"])
+    monkeypatch.chdir(tmp_path)
+    Path("linked").symlink_to("ds/images")
+    Path("ds/data.yaml").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    if "yolo" in formats:
+        with pytest.raises(DataError, match=r"ds/images is where labels would be written.*project= or name="):
+            run("predict", source, formats, bboxes=BOXES, name=name, save=True)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    else:
+        run("predict", source, formats, bboxes=BOXES, name=name)
+    for _ in range(2):  # a folder of its own in that of the source
+        run("predict", "ds/images/a.png", "yolo", bboxes=BOXES, project=str(tmp_path / "ds" / "images"), name="run")
+    assert before.items() <= {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}.items()
 
 
 @pytest.fixture
