@@ -107,8 +107,8 @@ def has_namesake(name: str, path: str) -> bool:
 
     Labels under a file name alone are that one's; else those of images in folders may stand under it too.
     """
-    alone = Path(name).name
-    return alone != name and os.path.isfile(path.removesuffix(name) + alone)
+    bare = Path(name).name
+    return bare != name and os.path.isfile(path.removesuffix(name) + bare)
 
 
 def coco_box(annotation: Mapping[str, Any]) -> Box | dict:
