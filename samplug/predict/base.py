@@ -149,7 +149,7 @@ class PredictorBase(BasePredictor):
         else:
             self._open_source(source)
             self._guard.note_source()
-        if formats := self._option("save_format"):
+        if formats := self.run_options.get("save_format"):
             from samplug.predict.results.labels import check_label_places  # here: few runs need the writers
 
             check_label_places(formats, Path(self.save_dir), getattr(self.dataset, "files", ()))

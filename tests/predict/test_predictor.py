@@ -250,6 +250,7 @@ def test_methods_called_too_early_say_what_to_call_first(nano_file, images):
 
 
 def test_half_precision_on_a_cpu_computes_in_fp32_and_says_so(network, images, capture_log):
+    host.warn_once.cache_clear()
     half = ready(network, half=True)
     assert sum("half precision" in line for line in capture_log) == 1
     assert same(half(images[0], bboxes=BOXES)[0], ready(network)(images[0], bboxes=BOXES)[0])
