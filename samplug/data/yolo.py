@@ -152,6 +152,8 @@ def _describe(data: str, split: str, download: bool) -> dict[str, Any]:
     """What a yaml describes; Ultralytics refuses one without `val`, whose other splits can be read all the same."""
     file = Path(data)
     content = read_yaml(file) if file.is_file() else {}
+    if content.get("names", True) in ([], {}, None):  # which releases of Ultralytics refuse in words of their own
+        raise DataError("names is empty. Expected the names of the classes, such as names: [object]")
     if not content.get("train") or content.get("val") or content.get("validation"):
         return check_det_dataset(data, autodownload=download)
     if split == "val":

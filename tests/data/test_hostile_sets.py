@@ -129,7 +129,7 @@ def test_a_yolo_whose_file_runs_code_is_no_prompter(tmp_path):
     "names, message",
     [
         ("{1: a, 2: b}", "2-class dataset requires class indices 0-1, but you have invalid class indices 1-2"),
-        ("{}", "0-class dataset, at least one class name is required"),
+        *((empty, "names is empty. Expected the names of the classes") for empty in ("{}", "[]", "")),
         ("{-1: a}", "it has no 0. Expected names from 0 on."),
     ],
 )
