@@ -47,9 +47,9 @@ def list_files(source: str) -> list[str]:
 
 def lines_of_list(path: Path) -> list[str]:
     """The entries of a .txt or .csv file, in UTF-8 or UTF-16; a first row "source" is the title of a column."""
-    text = path.read_bytes()
-    encoding = "utf-16" if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    lines = text.decode(encoding, errors="surrogateescape").splitlines()
+    content = path.read_bytes()
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    lines = content.decode(*(("utf-16", "replace") if is_utf_16 else ("utf-8-sig", "surrogateescape"))).splitlines()
     if suffix(path) == "csv":
         rows = [row for row in csv.reader(lines) if row]
         lines = [entry for row in (rows[1:] if rows[:1] == [["source"]] else rows) for entry in row]

@@ -202,6 +202,12 @@ def test_a_list_of_names_in_unicode_is_read(predict, tmp_path, encoding):
     assert len(predict(str(tmp_path / "l.txt"), points=[[5, 5]])) == 1
 
 
+def test_a_list_of_names_that_was_cut_inside_a_letter_is_read(predict, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), BYTES)
+    (tmp_path / "l.txt").write_bytes("a.png\n".encode("utf-16") + b"a")
+    assert len(predict(str(tmp_path / "l.txt"), points=[[5, 5]])) == 1
+
+
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(predict, tmp_path, kind):
     for name in ("a[1]*.png", "a1b.png"):
